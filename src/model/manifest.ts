@@ -1,0 +1,70 @@
+import type { Consistency } from './reference-point.js'
+
+/** How an incremental found its extents, or `full` where a store's whole content is in the archive. */
+export type StoreMode = 'full' | 'tracked' | 'compared' | 'refined'
+
+/** An object of the repository as stored: its name below the repository, size and SHA-256 (hex). */
+export interface ObjectRecord {
+  readonly name: string
+  readonly bytes: number
+  readonly sha256: string
+}
+
+export interface StoreRecord {
+  readonly name: string
+  readonly kind: 'disk'
+  readonly sizeBytes: number
+  readonly mode: StoreMode
+  /** Why this mode, for a person: "first point", "tracking lost: …". */
+  readonly reason: string
+  readonly changeId: string | null
+  /** Counts of extent-table rows. */
+  readonly dataExtents: number
+  readonly zeroExtents: number
+  /** Bytes of all extents of this point, data and zero. */
+  readonly changedBytes: number
+  /** Bytes of data extents before compression, and of their frames after it. */
+  readonly contentBytes: number
+  readonly storedBytes: number
+  /** Hex, 64 digits: see FORMAT.md, "Content sum"; null where an unknown digest makes it absent. */
+  readonly contentSum: string | null
+}
+
+/** A recovery point's manifest; its appearance in its slot is the commit. */
+export interface PointManifest {
+  readonly format: 1
+  readonly requires: readonly string[]
+  readonly optional: readonly string[]
+  readonly type: 'point'
+  readonly repositoryId: string
+  readonly machine: string
+  readonly machineUuid: string
+  readonly point: number
+  /** An earlier slot, or null for a point that needs no other. */
+  readonly parent: number | null
+  /** Random per commit attempt: tells on "exists" whether the claim was ours. */
+  readonly nonce: string
+  readonly tracker: string
+  /** ISO 8601, UTC: the instant of the checkpoint, and when the run began. */
+  readonly time: string
+  readonly startedAt: string
+  readonly durationMs: number
+  readonly consistency: Consistency
+  readonly stores: readonly StoreRecord[]
+  readonly archive: ObjectRecord
+  readonly warnings: readonly string[]
+  readonly agent: string
+  readonly signatures: readonly never[]
+}
+
+/** A slot burnt by whoever took over an expired lease, so that a sleeper that wakes can commit nothing. */
+export interface AbortedManifest {
+  readonly format: 1
+  readonly type: 'aborted'
+  readonly point: number
+  readonly nonce: string
+  readonly time: string
+  readonly reason: string
+}
+
+export type SlotManifest = PointManifest | AbortedManifest

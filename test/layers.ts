@@ -1,0 +1,42 @@
+import { spawnSync } from 'node:child_process'
+import { describe } from 'vitest'
+
+/** The real programs that some tests run against, and the command that proves that one is there. */
+export const layers = {
+  'qemu-img': ['qemu-img', '--version'],
+  'qemu-io': ['qemu-io', '--version'],
+  'qemu-nbd': ['qemu-nbd', '--version'],
+  nbdinfo: ['nbdinfo', '--version'],
+  nbdcopy: ['nbdcopy', '--version'],
+  nbdsh: ['nbdsh', '--version'],
+  nbdkit: ['nbdkit', '--version'],
+  fio: ['fio', '--version'],
+  zstd: ['zstd', '--version'],
+  tar: ['tar', '--version'],
+  python3: ['python3', '--version'],
+  'mkfs.ext4': ['mkfs.ext4', '-V'],
+  /** Root, loop devices and mkfs.xfs: a small file system of our own that can clone files and can be full. */
+  'loop-xfs': ['sh', '-c', '[ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] && command -v mkfs.xfs && command -v losetup && grep -qw xfs /proc/filesystems'],
+} as const satisfies Record<string, readonly string[]>
+
+export type Layer = keyof typeof layers
+
+/** The layers that this machine lacks. */
+export function missingLayers(): Layer[] {
+  return (Object.keys(layers) as Layer[]).filter((layer) => {
+    const [command, ...args] = layers[layer]
+    return spawnSync(command, args, { stdio: 'ignore' }).status !== 0
+  })
+}
+
+const missing = new Set((process.env['REFPOINT_TEST_MISSING'] ?? '').split(',').filter(Boolean))
+
+/**
+ * `describe` for tests that need real layers: skipped where one is missing. `test/requirements.ts` tells what was
+ * skipped, and fails the run when a layer named in REFPOINT_REQUIRE is missing.
+ */
+export function describeWith(needed: readonly Layer[], name: string, body: () => void): void {
+  const lacking = needed.filter((layer) => missing.has(layer))
+  if (lacking.length === 0) describe(name, body)
+  else describe.skip(`${name} (needs ${lacking.join(', ')})`, body)
+}
