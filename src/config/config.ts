@@ -1,0 +1,38 @@
+/** The configuration with every default filled in, every path absolute and every unit resolved. */
+export interface Config {
+  /** The file it was read from, absolute. */
+  readonly file: string
+  readonly repository: { readonly path: string }
+  readonly machines: readonly MachineConfig[]
+  /** How many machines are backed up side by side. */
+  readonly concurrentMachines: number
+  /** Worker threads of all machines together; `auto` means one for each core. */
+  readonly workers: number | 'auto'
+  /** Content in flight over all machines together. */
+  readonly memoryBytes: number
+}
+
+export type MachineConfig = DiskMachineConfig | ImageMachineConfig
+
+interface MachineSettings {
+  readonly name: string
+  readonly concurrentStores: number
+  readonly compressionLevel: number
+  /** The budget for re-reading "unchanged" blocks; either being 0 turns it off. */
+  readonly audit: { readonly bytes: number; readonly milliseconds: number }
+  /** The machine's own configuration files: name in the archive to absolute path. */
+  readonly files: Readonly<Record<string, string>>
+}
+
+export interface DiskMachineConfig extends MachineSettings {
+  readonly tracker: 'disk'
+  /** Store name to the folder that `refpoint disk create` made. */
+  readonly stores: Readonly<Record<string, string>>
+}
+
+export interface ImageMachineConfig extends MachineSettings {
+  readonly tracker: 'image'
+  readonly stores: Readonly<Record<string, { readonly path: string; readonly format?: 'raw' }>>
+  /** Whether a live image may be read though what is read is no instant. */
+  readonly allowTorn: boolean
+}

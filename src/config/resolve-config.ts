@@ -1,0 +1,44 @@
+import { dirname, resolve } from 'node:path'
+import type { Config, MachineConfig } from './config.js'
+import type { ConfigFile } from './schema.js'
+
+/** Fills in the defaults, and makes paths absolute: relative ones are relative to the folder of `file`. */
+export function resolveConfig(written: ConfigFile, file: string): Config {
+  const folder = dirname(file)
+  const absolute = (path: string): string => resolve(folder, path)
+  const defaults = written.defaults ?? {}
+  return {
+    file,
+    repository: { path: absolute(written.repository.path) },
+    concurrentMachines: defaults.concurrency?.machines ?? 1,
+    workers: defaults.compression?.workers ?? 'auto',
+    memoryBytes: defaults.memory ?? 64 * 2 ** 20,
+    machines: Object.entries(written.machines).map(([name, machine]): MachineConfig => {
+      const settings = {
+        name,
+        concurrentStores: machine.concurrency?.stores ?? defaults.concurrency?.stores ?? 2,
+        compressionLevel: machine.compression?.level ?? defaults.compression?.level ?? 1,
+        audit: {
+          bytes: machine.audit?.bytes ?? defaults.audit?.bytes ?? 256 * 2 ** 20,
+          milliseconds: machine.audit?.time ?? defaults.audit?.time ?? 5000,
+        },
+        files: mapValues(machine.files ?? {}, absolute),
+      }
+      if (machine.tracker === 'disk') {
+        return { ...settings, tracker: 'disk', stores: mapValues(machine.stores, absolute) }
+      }
+      return {
+        ...settings,
+        tracker: 'image',
+        stores: mapValues(machine.stores, ({ path, format }) =>
+          format === undefined ? { path: absolute(path) } : { path: absolute(path), format },
+        ),
+        allowTorn: machine.allow?.includes('torn') ?? false,
+      }
+    }),
+  }
+}
+
+function mapValues<From, To>(record: Readonly<Record<string, From>>, to: (value: From) => To): Record<string, To> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, to(value)]))
+}

@@ -1,0 +1,101 @@
+import * as z from 'zod'
+import { durationExamples, parseDuration, parseSize, sizeExamples } from './units.js'
+
+/** Names of machines and stores become names of folders and of archive members. */
+const name = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9._-]{0,63}$/,
+    'a name of at most 64 small letters, digits, ".", "_" and "-" that begins with a letter or digit',
+  )
+
+const path = z.string('a path').min(1, 'a path')
+
+const size = z.union([z.string(), z.number()], sizeExamples).transform((value, context) => {
+  const bytes = parseSize(value)
+  if (bytes !== undefined) return bytes
+  context.addIssue({ code: 'custom', message: sizeExamples })
+  return z.NEVER
+})
+
+const duration = z.string(durationExamples).transform((value, context) => {
+  const milliseconds = parseDuration(value)
+  if (milliseconds !== undefined) return milliseconds
+  context.addIssue({ code: 'custom', message: durationExamples })
+  return z.NEVER
+})
+
+const integer = (minimum: number, maximum: number) => {
+  const message = `a whole number from ${minimum} to ${maximum}`
+  return z.int(message).min(minimum, message).max(maximum, message)
+}
+
+const level = integer(1, 19)
+const audit = z.strictObject({ bytes: size.optional(), time: duration.optional() })
+
+/** What a machine may say for itself instead of the defaults. */
+const overrides = {
+  compression: z.strictObject({ level: level.optional() }).optional(),
+  concurrency: z.strictObject({ stores: integer(1, 64).optional() }).optional(),
+  audit: audit.optional(),
+}
+
+const defaults = z.strictObject({
+  compression: z
+    .strictObject({
+      level: level.optional(),
+      workers: z.union([z.literal('auto'), integer(1, 256)], '"auto" or a whole number from 1 to 256').optional(),
+    })
+    .optional(),
+  concurrency: z.strictObject({ machines: integer(1, 64).optional(), stores: integer(1, 64).optional() }).optional(),
+  memory: size
+    .refine((bytes) => bytes >= 8 * 2 ** 20 && bytes <= 64 * 2 ** 30, 'at least 8MiB and at most 64GiB')
+    .optional(),
+  audit: audit.optional(),
+})
+
+/** A member path below `config/` in the archive: it must not lead out of the folder it is restored to. */
+const memberPath = z
+  .string()
+  .regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[^/\0]+(?:\/[^/\0]+)*$/, 'a relative file name without "." or ".." parts')
+  .max(200, 'a file name of at most 200 characters')
+
+const stores = <Store extends z.ZodType>(store: Store) =>
+  z
+    .record(name, store, 'stores by name, such as "root: …"')
+    .refine((record) => Object.keys(record).length > 0, 'at least one store')
+
+const machine = z.discriminatedUnion('tracker', [
+  z.strictObject({
+    tracker: z.literal('disk'),
+    stores: stores(path),
+    files: z.record(memberPath, path).optional(),
+    ...overrides,
+  }),
+  z.strictObject({
+    tracker: z.literal('image'),
+    stores: stores(
+      z.preprocess(
+        (value) => (typeof value === 'string' ? { path: value } : value),
+        z.strictObject({ path, format: z.literal('raw', '"raw"').optional() }, 'a path, or { path: …, format: raw }'),
+      ),
+    ),
+    allow: z.array(z.literal('torn', '"torn"'), 'a list, such as [torn]').optional(),
+    files: z.record(memberPath, path).optional(),
+    ...overrides,
+  }),
+])
+
+/** The file as it is written. Messages say what is expected, and are shown as "expected …". */
+export const configSchema = z.strictObject({
+  repository: z.preprocess(
+    (value) => (typeof value === 'string' ? { path: value } : value),
+    z.strictObject({ path }, 'a path'),
+  ),
+  defaults: defaults.optional(),
+  machines: z
+    .record(name, machine, 'machines by name')
+    .refine((record) => Object.keys(record).length > 0, 'at least one machine'),
+})
+
+export type ConfigFile = z.output<typeof configSchema>
