@@ -1,0 +1,74 @@
+import type { FileHandle } from '../../files/files.js'
+import { abortable } from '../abortable.js'
+import type { ByteStream } from '../repository.js'
+import { storageError } from './storage-error.js'
+
+/** Bytes gathered for one write; as many again may be on their way to the disk. */
+const batchBytes = 4 * 1024 * 1024
+const batchPieces = 1024
+/** After so many bytes a sync is started beside the writing, so that the last one finds little left to do. */
+const syncEveryBytes = 64 * 1024 * 1024
+
+/**
+ * Writes a stream to a new file and syncs it; returns its size in bytes. Reading goes on while the last batch is
+ * written; at most two batches and a piece are held. Pieces must not change once given. What the stream itself throws
+ * passes unwrapped, and so does the signal's reason.
+ */
+export async function writeStream(
+  file: FileHandle,
+  content: ByteStream,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  let bytes = 0
+  let gathered = 0
+  let pieces: Uint8Array[] = []
+  let unsynced = 0
+  let writing: Promise<void> = Promise.resolve()
+  let syncing: Promise<void> | undefined
+  // The kernel reports a failed write-back to one sync only, so the first failure of any of them is kept.
+  let failure: { readonly error: unknown } | undefined
+  const fail = (error: unknown): void => {
+    failure ??= { error: storageError('write', file.path, error) }
+  }
+
+  function check(): void {
+    if (failure !== undefined) throw failure.error
+  }
+
+  async function flush(): Promise<void> {
+    await writing
+    check()
+    const batch = pieces
+    const offset = bytes
+    bytes += gathered
+    unsynced += gathered
+    pieces = []
+    gathered = 0
+    writing = file.write(batch, offset).catch(fail)
+    if (unsynced >= syncEveryBytes && syncing === undefined) {
+      unsynced = 0
+      syncing = file
+        .sync()
+        .catch(fail)
+        .finally(() => (syncing = undefined))
+    }
+  }
+
+  try {
+    for await (const piece of abortable(content, signal)) {
+      pieces.push(piece)
+      gathered += piece.length
+      if (gathered >= batchBytes || pieces.length >= batchPieces) await flush()
+    }
+    await flush()
+  } finally {
+    // Whatever happened: nobody may close the file under a call that still runs.
+    await writing
+    await syncing
+  }
+  check()
+  signal?.throwIfAborted()
+  await file.sync().catch(fail)
+  check()
+  return bytes
+}
