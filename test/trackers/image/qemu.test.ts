@@ -1,5 +1,5 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { describeWith } from '../../layers.js'
@@ -73,10 +73,13 @@ describeWith(['qemu-io', 'qemu-nbd'], 'QEMU and the image tracker', () => {
 
   test('an image that qemu-nbd serves for writing is refused', async () => {
     const root = image()
-    const socket = join(temporaryFolder(), 'nbd.sock')
-    const child = spawn('qemu-nbd', ['-f', 'raw', '-k', socket, '-t', root], { stdio: 'inherit' })
-    onTestFinished(() => void child.kill('SIGKILL'))
-    await expect.poll(() => existsSync(socket), { timeout: 30_000 }).toBe(true)
-    await expect(checkpointOf({ root })).rejects.toThrow(`held for writing by qemu-nbd (pid ${child.pid})`)
+    const folder = temporaryFolder()
+    const pidFile = join(folder, 'pid')
+    // With --fork it returns when the export is there, not only the socket.
+    const args = ['-f', 'raw', '-k', join(folder, 'nbd.sock'), '-t', '--fork', '--pid-file', pidFile, root]
+    execFileSync('qemu-nbd', args, { stdio: 'ignore' })
+    const pid = Number(readFileSync(pidFile, 'utf8'))
+    onTestFinished(() => void process.kill(pid, 'SIGKILL'))
+    await expect(checkpointOf({ root })).rejects.toThrow(`held for writing by qemu-nbd (pid ${pid})`)
   })
 })
