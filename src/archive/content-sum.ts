@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import { DIGEST_BYTES } from './format.js'
+import { DIGEST_BYTES } from '../model/geometry.js'
 
 /** How many 32-bit words fit onto each other before a double loses a bit. */
 const WORDS_PER_CARRY = 2 ** 20

@@ -1,4 +1,4 @@
-import { WINDOW_BLOCKS, WINDOW_SECTORS, FRAME_BYTES } from './format.js'
+import { FRAME_CONTENT_BYTES, WINDOW_BLOCKS, WINDOW_SECTORS } from '../model/geometry.js'
 import { getWords, putWords } from './u32-columns.js'
 import { tablesBytes } from './window-tables.js'
 
@@ -43,7 +43,7 @@ export function decodeDirectory(bytes: Uint8Array, windows: number, windowLimit:
     }
     if (extents === 0 || runs === 0) return `window ${window} has empty tables`
     if (length !== tablesBytes(extents, runs, digests)) return `window ${window} has tables of ${length} bytes`
-    if (at % 4 !== 0 || at >= FRAME_BYTES) return `window ${window} begins at byte ${at} of a frame`
+    if (at % 4 !== 0 || at >= FRAME_CONTENT_BYTES) return `window ${window} begins at byte ${at} of a frame`
     rows.push({ window, extents, runs, digests, frame, at, bytes: length })
   }
   const rest = words.subarray(windows * ROW_WORDS)

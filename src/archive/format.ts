@@ -1,26 +1,15 @@
-/** The numbers and names of FORMAT.md. */
-export const SECTOR_BYTES = 512
-export const BLOCK_BYTES = 65_536
-export const WINDOW_BYTES = 1024 ** 3
-export const WINDOW_SECTORS = WINDOW_BYTES / SECTOR_BYTES
-export const WINDOW_BLOCKS = WINDOW_BYTES / BLOCK_BYTES
-/** The most content of one frame, and the most that such a frame can take in the file (zstd's bound, rounded up). */
-export const FRAME_BYTES = 1024 ** 2
-export const FRAME_STORED_LIMIT = FRAME_BYTES + 16 * 1024
-export const DIGEST_BYTES = 16
+import { FRAME_CONTENT_BYTES, SECTOR_BYTES } from '../model/geometry.js'
+
+/** The most that a frame of 1 MiB of content can take in the file: zstd's bound, rounded up. */
+export const FRAME_STORED_LIMIT = FRAME_CONTENT_BYTES + 16 * 1024
 export const CONFIG_FILE_LIMIT = 64 * 1024 ** 2
-
-export const KIND_DATA = 1
-export const KIND_ZERO = 2
+/** The frame of an extent without content. */
 export const NO_FRAME = 0xffffffff
-
-export const STATE_DIGEST = 1
-export const STATE_ZERO = 2
-export const STATE_UNKNOWN = 3
 
 /** Features this version can read when an archive's `requires` names them. */
 export const KNOWN_FEATURES: readonly string[] = []
 
+/** Members by name (FORMAT.md §2). */
 export const HEADER_MEMBER = 'refpoint.json'
 export const INDEX_MEMBER = 'index.json'
 export const configMember = (path: string) => `config/${path}`

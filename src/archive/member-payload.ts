@@ -1,5 +1,6 @@
 import type { Codec } from '../compress/codec.js'
-import { FRAME_BYTES, filled } from './format.js'
+import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
+import { filled } from './format.js'
 
 /** A payload frame ready to be written: its compressed bytes and how much content it holds. */
 export interface PayloadFrame {
@@ -13,7 +14,7 @@ export type WriteMember = (name: string, bytes: number, payload: readonly Payloa
 /** Compresses pieces back to back into frames of exactly 1 MiB, the last filled up to whole sectors with `fill`. */
 export function payloadFrames(codec: Codec, level: number, pieces: readonly Uint8Array[], fill: number): PayloadFrame[] {
   const total = pieces.reduce((sum, piece) => sum + piece.length, 0)
-  const content = Buffer.alloc(Math.min(FRAME_BYTES, filled(total)))
+  const content = Buffer.alloc(Math.min(FRAME_CONTENT_BYTES, filled(total)))
   const frames: PayloadFrame[] = []
   let used = 0
   const flush = (contentBytes: number) => {
@@ -26,7 +27,7 @@ export function payloadFrames(codec: Codec, level: number, pieces: readonly Uint
       content.set(part, used)
       used += part.length
       done += part.length
-      if (used === FRAME_BYTES) flush(used)
+      if (used === FRAME_CONTENT_BYTES) flush(used)
     }
   }
   if (used > 0) {

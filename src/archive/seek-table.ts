@@ -1,4 +1,5 @@
-import { FRAME_BYTES, FRAME_STORED_LIMIT, SECTOR_BYTES } from './format.js'
+import { FRAME_CONTENT_BYTES, SECTOR_BYTES } from '../model/geometry.js'
+import { FRAME_STORED_LIMIT } from './format.js'
 import { getWords, putWords } from './u32-columns.js'
 
 const SKIPPABLE_MAGIC = 0x184d2a5e
@@ -88,7 +89,7 @@ export function decodeSeekTable(table: Uint8Array, fileBytes: number): FrameTabl
     if (frame % STRIDE === 0) offsets[frame / STRIDE] = offset
     const stored = entries[2 * frame] ?? 0
     const content = entries[2 * frame + 1] ?? 0
-    if (content === 0 || content > FRAME_BYTES || content % SECTOR_BYTES !== 0) {
+    if (content === 0 || content > FRAME_CONTENT_BYTES || content % SECTOR_BYTES !== 0) {
       return `frame ${frame} states ${content} bytes of content`
     }
     if (stored === 0 || stored > FRAME_STORED_LIMIT) return `frame ${frame} states ${stored} stored bytes`

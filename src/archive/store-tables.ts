@@ -1,5 +1,4 @@
 import {
-  BLOCK_BYTES,
   DIGEST_BYTES,
   KIND_DATA,
   KIND_ZERO,
@@ -8,9 +7,10 @@ import {
   STATE_UNKNOWN,
   WINDOW_BLOCKS,
   WINDOW_SECTORS,
-  toSectors,
-} from './format.js'
+  blockCount,
+} from '../model/geometry.js'
 import type { Chunk } from './chunk.js'
+import { toSectors } from './format.js'
 import { WindowBuilder } from './window-builder.js'
 import { encodeTables, tablesDefect } from './window-tables.js'
 
@@ -95,7 +95,7 @@ export class StoreTables {
   #addRuns(chunk: Chunk): void {
     const rows = chunk.runs
     if (rows.length % 3 !== 0) this.#refuse('runs are not rows of three')
-    const blocks = Math.ceil(this.#sizeBytes / BLOCK_BYTES)
+    const blocks = blockCount(this.#sizeBytes)
     let digest = 0
     for (let row = 0; row < rows.length; row += 3) {
       const first = rows[row] ?? 0
@@ -138,8 +138,11 @@ export class StoreTables {
     for (let builder = this.#open[0]; builder !== undefined && builder.window < before; builder = this.#open[0]) {
       this.#open.shift()
       const tables = builder.tables()
-      const sectors = toSectors(this.#sizeBytes) - builder.window * WINDOW_SECTORS
-      const defect = tablesDefect(tables, { sectors, blocks: Math.ceil(sectors / 128), frameSectors: () => Infinity })
+      const defect = tablesDefect(tables, {
+        sectors: toSectors(this.#sizeBytes) - builder.window * WINDOW_SECTORS,
+        blocks: blockCount(this.#sizeBytes) - builder.window * WINDOW_BLOCKS,
+        frameSectors: () => Infinity,
+      })
       if (defect !== undefined) this.#refuse(`tables of window ${builder.window} that disagree: ${defect}`)
       const data = builder.dataRows()
       this.dataExtents += data
@@ -148,7 +151,7 @@ export class StoreTables {
         window: builder.window,
         extents: tables.extents.count,
         runs: tables.runs.count,
-        digests: tables.digests.length / DIGEST_BYTES,
+        digests: tables.runs.digests.length / DIGEST_BYTES,
         bytes: encodeTables(tables),
       })
     }

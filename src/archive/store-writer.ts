@@ -1,8 +1,9 @@
 import type { Codec } from '../compress/codec.js'
+import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
 import type { StoreIndex } from './archive-header.js'
 import type { Chunk } from './chunk.js'
 import { type DirectoryRow, encodeDirectory } from './directory.js'
-import { FRAME_BYTES, NO_FRAME, dataMember, directoryMember, filled, tablesMember } from './format.js'
+import { NO_FRAME, dataMember, directoryMember, filled, tablesMember } from './format.js'
 import { type PayloadFrame, type WriteMember, payloadFrames } from './member-payload.js'
 import { type EncodedWindow, StoreTables } from './store-tables.js'
 
@@ -140,8 +141,8 @@ export class StoreWriter {
     const first = await writeMember(member, contentBytes(payload), payload)
     let offset = 0
     for (const { window, extents, runs, digests, bytes } of windows) {
-      const frame = first + Math.floor(offset / FRAME_BYTES)
-      this.#rows.push({ window, extents, runs, digests, frame, at: offset % FRAME_BYTES, bytes: bytes.length })
+      const frame = first + Math.floor(offset / FRAME_CONTENT_BYTES)
+      this.#rows.push({ window, extents, runs, digests, frame, at: offset % FRAME_CONTENT_BYTES, bytes: bytes.length })
       offset += bytes.length
     }
   }
@@ -152,6 +153,6 @@ function contentBytes(payload: readonly PayloadFrame[]): number {
 }
 
 function checkFrame({ frame, contentBytes }: Chunk): void {
-  const sound = frame === null ? contentBytes === 0 : contentBytes > 0 && contentBytes <= FRAME_BYTES
+  const sound = frame === null ? contentBytes === 0 : contentBytes > 0 && contentBytes <= FRAME_CONTENT_BYTES
   if (!sound || contentBytes !== filled(contentBytes)) throw new Error(`a chunk brought ${contentBytes} content bytes`)
 }

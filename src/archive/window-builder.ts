@@ -1,6 +1,7 @@
-import { DIGEST_BYTES, KIND_DATA, KIND_ZERO, NO_FRAME, STATE_DIGEST, WINDOW_BLOCKS } from './format.js'
+import { DIGEST_BYTES, KIND_DATA, KIND_ZERO, STATE_DIGEST, WINDOW_BLOCKS } from '../model/geometry.js'
+import type { WindowTables } from '../model/tables.js'
+import { NO_FRAME } from './format.js'
 import { GrowableColumn } from './u32-columns.js'
-import type { WindowTables } from './window-tables.js'
 
 /** Gathers the tables of one window; rows come in ascending order, and what continues the last row is joined to it. */
 export class WindowBuilder {
@@ -64,7 +65,6 @@ export class WindowBuilder {
 
   tables(): WindowTables {
     return {
-      window: this.window,
       extents: {
         count: this.#start.length,
         start: this.#start.view(),
@@ -78,8 +78,8 @@ export class WindowBuilder {
         first: this.#first.view(),
         blocks: this.#blocks.view(),
         state: this.#state.view(),
+        digests: this.#digests.subarray(0, this.#digestBytes),
       },
-      digests: this.#digests.subarray(0, this.#digestBytes),
     }
   }
 

@@ -2,62 +2,37 @@ import {
   DIGEST_BYTES,
   KIND_DATA,
   KIND_ZERO,
-  NO_FRAME,
   STATE_DIGEST,
   STATE_UNKNOWN,
   WINDOW_BLOCKS,
   WINDOW_SECTORS,
-} from './format.js'
+} from '../model/geometry.js'
+import type { WindowTables } from '../model/tables.js'
+import { NO_FRAME } from './format.js'
 import { getWords, putWords } from './u32-columns.js'
 
-/** The extent and digest tables of one window, as columns (FORMAT.md §4). Views: never written. */
-export interface WindowTables {
-  readonly window: number
-  readonly extents: {
-    readonly count: number
-    /** Sectors from the window's start, and length in sectors. */
-    readonly start: Uint32Array
-    readonly sectors: Uint32Array
-    /** 1 data, 2 zero. */
-    readonly kind: Uint32Array
-    readonly frame: Uint32Array
-    /** First sector of the content within the frame's content. */
-    readonly at: Uint32Array
-  }
-  readonly runs: {
-    readonly count: number
-    /** Digest blocks from the window's start. */
-    readonly first: Uint32Array
-    readonly blocks: Uint32Array
-    /** 1 digest, 2 zero, 3 unknown. */
-    readonly state: Uint32Array
-  }
-  /** 16 bytes for each block of the runs with state 1. */
-  readonly digests: Uint8Array
-}
-
+/** Length of both tables of a window together (FORMAT.md §5). */
 export function tablesBytes(extents: number, runs: number, digests: number): number {
   return 20 * extents + 12 * runs + DIGEST_BYTES * digests
 }
 
 export function encodeTables(tables: WindowTables): Uint8Array {
-  const { extents, runs, digests } = tables
-  const bytes = new Uint8Array(tablesBytes(extents.count, runs.count, digests.length / DIGEST_BYTES))
+  const { extents, runs } = tables
+  const bytes = new Uint8Array(tablesBytes(extents.count, runs.count, runs.digests.length / DIGEST_BYTES))
   let at = 0
   for (const column of [extents.start, extents.sectors, extents.kind, extents.frame, extents.at]) {
     at = putWords(bytes, at, column)
   }
   for (const column of [runs.first, runs.blocks, runs.state]) at = putWords(bytes, at, column)
-  bytes.set(digests, at)
+  bytes.set(runs.digests, at)
   return bytes
 }
 
 /** The tables in `bytes`, which must be as long as the counts say. Nothing in them is checked yet. */
-export function decodeTables(window: number, bytes: Uint8Array, extentRows: number, runRows: number): WindowTables {
+export function decodeTables(bytes: Uint8Array, extentRows: number, runRows: number): WindowTables {
   const column = (index: number) => getWords(bytes, index * 4 * extentRows, extentRows)
   const runColumn = (index: number) => getWords(bytes, 20 * extentRows + index * 4 * runRows, runRows)
   return {
-    window,
     extents: {
       count: extentRows,
       start: column(0),
@@ -66,8 +41,13 @@ export function decodeTables(window: number, bytes: Uint8Array, extentRows: numb
       frame: column(3),
       at: column(4),
     },
-    runs: { count: runRows, first: runColumn(0), blocks: runColumn(1), state: runColumn(2) },
-    digests: bytes.subarray(20 * extentRows + 12 * runRows),
+    runs: {
+      count: runRows,
+      first: runColumn(0),
+      blocks: runColumn(1),
+      state: runColumn(2),
+      digests: bytes.subarray(20 * extentRows + 12 * runRows),
+    },
   }
 }
 
@@ -106,7 +86,7 @@ function extentsDefect({ extents }: WindowTables, limits: TableLimits): string |
   return undefined
 }
 
-function runsDefect({ runs, digests }: WindowTables, limits: TableLimits): string | undefined {
+function runsDefect({ runs }: WindowTables, limits: TableLimits): string | undefined {
   const { first, blocks, state } = runs
   const limit = Math.min(limits.blocks, WINDOW_BLOCKS)
   let end = 0
@@ -122,8 +102,8 @@ function runsDefect({ runs, digests }: WindowTables, limits: TableLimits): strin
     if (kind < STATE_DIGEST || kind > STATE_UNKNOWN) return `digest run ${row} is of unknown state ${kind}`
     if (kind === STATE_DIGEST) known += length
   }
-  if (known * DIGEST_BYTES !== digests.length) {
-    return `the digest runs ask for ${known} digests, there are ${digests.length / DIGEST_BYTES}`
+  if (known * DIGEST_BYTES !== runs.digests.length) {
+    return `the digest runs ask for ${known} digests, there are ${runs.digests.length / DIGEST_BYTES}`
   }
   return undefined
 }

@@ -1,8 +1,8 @@
 import type { Codec } from '../compress/codec.js'
+import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
 import { type ArchiveHeader, type ConfigIndex, type StoreIndex, headerSchema } from './archive-header.js'
 import {
   CONFIG_FILE_LIMIT,
-  FRAME_BYTES,
   HEADER_MEMBER,
   INDEX_MEMBER,
   configMember,
@@ -121,7 +121,7 @@ export class ArchiveWriter {
       await this.#begun
     }
     const json = Buffer.from(`${JSON.stringify(value)}\n`)
-    if (json.length > FRAME_BYTES) throw new Error(`${name} is larger than 1 MiB: too many stores or files`)
+    if (json.length > FRAME_CONTENT_BYTES) throw new Error(`${name} is larger than 1 MiB: too many stores or files`)
     await this.#pushMember(name, filled(json.length), payloadFrames(this.#codec, this.#level, [json], NEWLINE))
   }
 

@@ -1,0 +1,111 @@
+import { FRAME_CONTENT_BYTES, SECTOR_BYTES, WINDOW_BLOCKS, WINDOW_SECTORS, blockCount, windowCount } from '../model/geometry.js'
+import type { WindowTables } from '../model/tables.js'
+import { archiveDamage } from './archive-damage.js'
+import type { ArchiveStore, StoreIndex } from './archive-header.js'
+import { type DirectoryRow, decodeDirectory } from './directory.js'
+import { directoryMember, filled, toSectors } from './format.js'
+import type { FrameReader } from './frame-reader.js'
+import { decodeTables, tablesDefect } from './window-tables.js'
+
+/** One store of an open archive. Keeps its directory and nothing else: tables are read a window at a time. */
+export class StoreReader {
+  readonly name: string
+  readonly sizeBytes: number
+  readonly mode: ArchiveStore['mode']
+  /** Of the whole store at this point: 64 hex digits, or null. */
+  readonly contentSum: string | null
+  /** Windows that were touched, ascending. */
+  readonly windows: readonly number[]
+  readonly #frames: FrameReader
+  readonly #rows: ReadonlyMap<number, DirectoryRow>
+  /** Small windows share a frame: the last one read serves the next window too. */
+  #last: { readonly frame: number; readonly content: Promise<Uint8Array> } | undefined
+
+  private constructor(frames: FrameReader, store: ArchiveStore, index: StoreIndex, rows: readonly DirectoryRow[]) {
+    this.name = store.name
+    this.sizeBytes = store.sizeBytes
+    this.mode = store.mode
+    this.contentSum = index.contentSum
+    this.windows = rows.map((row) => row.window)
+    this.#frames = frames
+    this.#rows = new Map(rows.map((row) => [row.window, row]))
+  }
+
+  static async open(frames: FrameReader, store: ArchiveStore, index: StoreIndex): Promise<StoreReader> {
+    const section = `directory of store ${store.name}`
+    const damage = (found: string) => archiveDamage(frames.archive, section, found)
+    const limit = windowCount(store.sizeBytes)
+    if (index.windows > limit) throw damage(`${index.windows} windows in a store of ${store.sizeBytes} bytes`)
+    const bytes = filled(index.windows * 28)
+    if (index.directoryFrames !== Math.ceil(bytes / FRAME_CONTENT_BYTES)) {
+      throw damage(`${index.directoryFrames} frames for ${index.windows} windows`)
+    }
+    const name = directoryMember(store.name)
+    const content = await frames.member(name, index.directoryFrame - 1, index.directoryFrames, section)
+    const rows = decodeDirectory(content, index.windows, limit)
+    if (typeof rows === 'string') throw damage(rows)
+    for (const row of rows) {
+      const end = row.frame + Math.ceil((row.at + row.bytes) / FRAME_CONTENT_BYTES)
+      if (end > frames.frames.count - 3) throw damage(`window ${row.window} is in frames that do not exist`)
+    }
+    return new StoreReader(frames, store, index, rows)
+  }
+
+  /** Where a window's tables are, or undefined when nothing in it was touched. */
+  directoryRow(window: number): DirectoryRow | undefined {
+    return this.#rows.get(window)
+  }
+
+  /**
+   * The tables of a window, every field checked, or undefined when nothing in it was touched.
+   * @throws RefpointError `damaged`
+   */
+  async window(window: number): Promise<WindowTables | undefined> {
+    const row = this.#rows.get(window)
+    if (row === undefined) return undefined
+    const tables = decodeTables(await this.#bytes(row), row.extents, row.runs)
+    const last = this.#frames.frames.count - 3
+    const defect = tablesDefect(tables, {
+      sectors: toSectors(this.sizeBytes) - window * WINDOW_SECTORS,
+      blocks: blockCount(this.sizeBytes) - window * WINDOW_BLOCKS,
+      frameSectors: (frame) => (frame < last ? this.#frames.frames.contentBytes(frame) / SECTOR_BYTES : 0),
+    })
+    if (defect !== undefined) throw archiveDamage(this.#frames.archive, this.#section(window), defect)
+    return tables
+  }
+
+  async #bytes(row: DirectoryRow): Promise<Uint8Array> {
+    const end = row.at + row.bytes
+    if (end <= FRAME_CONTENT_BYTES) {
+      const content = await this.#frame(row.frame, row.window)
+      if (end > content.length) throw this.#short(row)
+      return content.subarray(row.at, end)
+    }
+    const bytes = new Uint8Array(row.bytes)
+    let done = 0
+    for (let frame = row.frame; done < row.bytes; frame += 1) {
+      const content = await this.#frame(frame, row.window)
+      const from = frame === row.frame ? row.at : 0
+      const part = content.subarray(from, from + row.bytes - done)
+      bytes.set(part, done)
+      done += part.length
+      if (done < row.bytes && content.length < FRAME_CONTENT_BYTES) throw this.#short(row)
+    }
+    return bytes
+  }
+
+  #frame(frame: number, window: number): Promise<Uint8Array> {
+    if (this.#last?.frame !== frame) {
+      this.#last = { frame, content: this.#frames.read(frame, this.#section(window)) }
+    }
+    return this.#last.content
+  }
+
+  #section(window: number): string {
+    return `tables of window ${window} of store ${this.name}`
+  }
+
+  #short(row: DirectoryRow): Error {
+    return archiveDamage(this.#frames.archive, this.#section(row.window), 'they end past the content of their frame')
+  }
+}
