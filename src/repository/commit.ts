@@ -1,0 +1,30 @@
+import { RefpointError } from '../model/errors.js'
+import type { PointManifest, SlotManifest } from '../model/manifest.js'
+import { encodeJson } from './json-object.js'
+import { pointName } from './layout.js'
+import { readSlot } from './manifests.js'
+import type { WriteRepository } from './repository.js'
+
+/**
+ * Commits a point by claiming its slot. When this resolves the point is there to stay. May be called again with the
+ * same manifest after it failed: the nonce tells whether the slot is already ours.
+ * @throws RefpointError `locked` when somebody else has the slot: nothing was committed; `commit-unknown`.
+ */
+export async function commitPoint(repository: WriteRepository, manifest: PointManifest): Promise<void> {
+  const object = pointName(manifest.machine, manifest.point)
+  if ((await repository.claim(object, encodeJson(manifest))) === 'created') return
+  const found = await readSlot(repository, manifest.machine, manifest.point).catch((error: unknown) => {
+    if (error instanceof RefpointError && error.code === 'damaged') return undefined
+    throw error
+  })
+  if (found?.nonce !== manifest.nonce) throw leaseLost(manifest, found)
+}
+
+function leaseLost(manifest: PointManifest, found: SlotManifest | undefined): RefpointError {
+  const { machine, point } = manifest
+  const why = found?.type === 'aborted' ? `: ${found.reason}` : ', which another run has taken'
+  return new RefpointError('locked', `the lease on machine '${machine}' was lost before point #${point} was committed${why}`, {
+    hint: 'Nothing was committed and nothing is lost: run the backup again.',
+    fields: { machine, point },
+  })
+}

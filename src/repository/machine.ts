@@ -1,0 +1,112 @@
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
+import { z } from 'zod'
+import { RefpointError } from '../model/errors.js'
+import { hostIdentity } from './host-identity.js'
+import { decodeJson, encodeJson, parseObject } from './json-object.js'
+import { checkMachineName, machineRecordName, machinesFolder } from './layout.js'
+import type { ReadRepository, WriteRepository } from './repository.js'
+
+/** A machine as its repository knows it. */
+export interface MachineRecord {
+  readonly format: 1
+  readonly name: string
+  readonly uuid: string
+  /** Which host backs it up: `hostIdentity`, and the host's name for messages. */
+  readonly hostId: string
+  readonly host: string
+  /** What is backed up, as the caller's fingerprint of it. */
+  readonly identity: string
+  /** ISO 8601, UTC. */
+  readonly createdAt: string
+}
+
+export interface OpenMachineOptions {
+  /** Whether to record a machine that is not there yet; else that is an error. */
+  readonly create: boolean
+  /** Fingerprint of the source: the same at every run on the same machine, another on any other. */
+  readonly identity: string
+  /** Whether to take a machine over that another host, or another source, was backed up to so far. */
+  readonly adopt?: boolean
+  readonly hostId?: string
+}
+
+const limitBytes = 64 * 1024
+const schema = z.object({
+  format: z.literal(1),
+  name: z.string(),
+  uuid: z.uuid(),
+  hostId: z.string(),
+  host: z.string(),
+  identity: z.string(),
+  createdAt: z.iso.datetime(),
+})
+
+/**
+ * The machine's record, for a run that writes: two hosts that both call their machine by one name never share a chain.
+ * @throws RefpointError `config` when the machine is not there, or is another host's or source's; `damaged`.
+ */
+export async function openMachine(
+  repository: WriteRepository,
+  name: string,
+  options: OpenMachineOptions,
+): Promise<MachineRecord> {
+  checkMachineName(name)
+  const mine = { hostId: options.hostId ?? hostIdentity(), host: hostname(), identity: options.identity }
+  let found = await readMachine(repository, name)
+  if (found === undefined) {
+    if (!options.create) throw unknownMachine(repository, name)
+    const createdAt = new Date().toISOString()
+    const record: MachineRecord = { format: 1, name, uuid: randomUUID(), ...mine, createdAt }
+    if ((await repository.claim(machineRecordName(name), encodeJson(record))) === 'created') return record
+    found = await readMachine(repository, name)
+    if (found === undefined) throw unknownMachine(repository, name)
+  }
+  if (found.hostId === mine.hostId && found.identity === mine.identity) return found
+  if (options.adopt !== true) throw otherMachine(found, mine)
+  const adopted: MachineRecord = { ...found, ...mine }
+  await repository.put(machineRecordName(name), [encodeJson(adopted)])
+  return adopted
+}
+
+/** The machine's record, for whoever only reads; undefined when there is no such machine. */
+export async function readMachine(repository: ReadRepository, name: string): Promise<MachineRecord | undefined> {
+  const object = machineRecordName(name)
+  const bytes = await repository.read(object, limitBytes)
+  if (bytes === undefined) return undefined
+  const record = parseObject(object, schema, decodeJson(object, bytes))
+  if (record.name === name) return record
+  throw new RefpointError('damaged', `object ${object} is of machine '${record.name}'`, { fields: { object } })
+}
+
+/** Names of the machines in a repository, in order. */
+export async function listMachines(repository: ReadRepository): Promise<readonly string[]> {
+  const names = await repository.children(machinesFolder)
+  const found = await Promise.all(names.filter(isMachineName).map((name) => repository.stat(machineRecordName(name))))
+  return found.flatMap((info) => (info === undefined ? [] : [info.name.split('/')[1] ?? '']))
+}
+
+function isMachineName(name: string): boolean {
+  try {
+    checkMachineName(name)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function unknownMachine(repository: ReadRepository, name: string): RefpointError {
+  return new RefpointError('config', `there is no machine '${name}' in ${repository.description}`, {
+    hint: "'refpoint points' lists the machines; the first backup of a machine creates it.",
+    fields: { machine: name },
+  })
+}
+
+function otherMachine(found: MachineRecord, mine: { readonly hostId: string; readonly host: string }): RefpointError {
+  const otherHost = found.hostId !== mine.hostId
+  const what = otherHost ? `is the machine of another host (${found.host})` : 'has been another machine or other disks'
+  return new RefpointError('config', `machine '${found.name}' of this repository ${what}`, {
+    hint: 'If these are two machines, give this one another name. If it is the same one, moved, let it be adopted.',
+    fields: { machine: found.name, uuid: found.uuid, recordedHost: found.host, thisHost: mine.host, otherHost },
+  })
+}
