@@ -28,6 +28,8 @@ export interface StoreRecord {
   readonly storedBytes: number
   /** Hex, 64 digits: see FORMAT.md, "Content sum"; null where an unknown digest makes it absent. */
   readonly contentSum: string | null
+  /** Digest block at which the next audit goes on; the rotation survives restarts in here. */
+  readonly auditedTo: number
 }
 
 /** A recovery point's manifest; its appearance in its slot is the commit. */

@@ -1,0 +1,246 @@
+import { randomUUID } from 'node:crypto'
+import { openMachine } from '../../repository/machine.js'
+import { commitPoint } from '../../repository/commit.js'
+import { acquireLease, type Lease } from '../../repository/lease.js'
+import { readManifests } from '../../repository/manifests.js'
+import { RefpointError } from '../../model/errors.js'
+import type { PointManifest } from '../../model/manifest.js'
+import { type BackupPlan, type BackupRequest, planBackup } from '../../model/planner.js'
+import type { ReferencePoint } from '../../model/reference-point.js'
+import type { Checkpoint, Tracker } from '../../trackers/tracker.js'
+import { ArchiveShelf } from '../chain-reader.js'
+import type { WriteEnvironment } from '../environment.js'
+import { auditStores, type AuditOutcome } from './audit-stores.js'
+import { chooseParent } from './choose-parent.js'
+import { removeOrphans } from './clean.js'
+import type { BackupEvent, BackupStep } from './events.js'
+import { type Asked, gatherEvidence } from './evidence.js'
+import { writePoint } from './write-point.js'
+
+/** One machine to back up. */
+export interface BackupMachine {
+  readonly name: string
+  /** What the stores are, so that two hosts' machines of one name are told apart. */
+  readonly identity: string
+  readonly trackerName: string
+  readonly tracker: Tracker
+  /** The machine's own configuration files: name in the archive to path. */
+  readonly files: Readonly<Record<string, string>>
+  readonly level: number
+  readonly concurrentStores: number
+  readonly audit: { readonly bytes: number; readonly milliseconds: number }
+}
+
+export interface BackupOptions {
+  readonly request: BackupRequest
+  readonly signal: AbortSignal
+  readonly onEvent?: (event: BackupEvent) => void
+  /** Count the bytes to read before reading them, for a progress bar. */
+  readonly countFirst?: boolean
+}
+
+export interface BackupReport {
+  readonly manifest: PointManifest
+  readonly readBytes: number
+  /** Stores whose tracker was caught in an untruth, and what was done. The point itself is right. */
+  readonly distrusted: readonly string[]
+}
+
+/**
+ * Takes one recovery point of one machine. The order of its steps is what makes a kill or a power cut at any
+ * instruction harmless: the archive is durable before its slot is claimed, the slot is claimed before the tracker may
+ * forget the reference point before it.
+ * @throws RefpointError and leaves the repository and the tracker as if the run had never been, except `commit-unknown`.
+ */
+export async function backupMachine(
+  environment: WriteEnvironment,
+  machine: BackupMachine,
+  options: BackupOptions,
+): Promise<BackupReport> {
+  const run = new BackupRun(environment, machine, options)
+  return await run.run()
+}
+
+class BackupRun {
+  readonly #environment: WriteEnvironment
+  readonly #machine: BackupMachine
+  readonly #options: BackupOptions
+  readonly #startedAt = new Date()
+  readonly #startedMs = performance.now()
+
+  constructor(environment: WriteEnvironment, machine: BackupMachine, options: BackupOptions) {
+    this.#environment = environment
+    this.#machine = machine
+    this.#options = options
+  }
+
+  async run(): Promise<BackupReport> {
+    const { repository } = this.#environment
+    const { name, identity } = this.#machine
+    const { uuid } = await openMachine(repository, name, { identity, create: true })
+    await using lease = await acquireLease(repository, name, {
+      command: this.#environment.command,
+      signal: this.#options.signal,
+    })
+    const signal = AbortSignal.any([this.#options.signal, lease.lost])
+    this.#step('locked')
+    const report = await this.#leased(lease, uuid, signal)
+    this.#step('disposed')
+    return report
+  }
+
+  async #leased(lease: Lease, machineUuid: string, signal: AbortSignal): Promise<BackupReport> {
+    const { repository, repositoryId } = this.#environment
+    const { name, tracker } = this.#machine
+    const owner = { repositoryId, machineUuid }
+    const { points, problems } = await readManifests(repository, name)
+    for (const problem of problems) this.#warn(problem.message)
+    if (problems.length === 0) await removeOrphans(repository, name, points)
+    this.#step('cleaned')
+
+    const chosen = await chooseParent(repository, points)
+    for (const message of chosen.passedOver) this.#warn(message)
+    const parent = this.#options.request === 'full' ? undefined : chosen.parent
+    const parentProblem = chosen.parent === undefined && points.length > 0 ? 'no earlier point is whole' : undefined
+    const previous = chosen.parent === undefined ? undefined : referencePointOf(chosen.parent)
+
+    await using checkpoint = await tracker.checkpoint({ owner, previous, signal })
+    for (const message of checkpoint.warnings) this.#warn(message)
+    this.#step('checkpointed')
+
+    const asked = await gatherEvidence(checkpoint.stores, parent, signal)
+    await using shelf = new ArchiveShelf(repository, this.#environment.codec)
+    const first = this.#plan(asked, parent, parentProblem)
+    const audit = await auditStores({
+      environment: this.#environment,
+      machine: this.#machine,
+      asked,
+      plan: first,
+      points,
+      parent,
+      shelf,
+      signal,
+    })
+    const plan = audit.distrusted.length === 0 ? first : audit.plan
+    for (const message of audit.distrusted) this.#warn(message)
+    this.#options.onEvent?.({ type: 'plan', machine: name, parent: plan.parent, stores: plan.stores })
+    this.#step('planned')
+    const committed = await this.#write(checkpoint, asked, plan, audit, points, lease, machineUuid, shelf, signal)
+    await tracker.release(referencePointOf(committed.manifest), owner)
+    this.#step('released')
+    return { ...committed, distrusted: audit.distrusted }
+  }
+
+  #plan(asked: readonly Asked[], parent: PointManifest | undefined, parentProblem: string | undefined) {
+    const { request } = this.#options
+    const plan: BackupPlan = planBackup({ request, parent, parentProblem, stores: asked.map((store) => store.evidence) })
+    if (plan.kind === 'refused') {
+      throw new RefpointError('usage', `machine '${this.#machine.name}' can't take an incremental: ${plan.reason}`, {
+        hint: 'Run the backup without --incremental: it takes what is possible and says why.',
+        fields: { machine: this.#machine.name },
+      })
+    }
+    return plan
+  }
+
+  async #write(
+    checkpoint: Checkpoint,
+    asked: readonly Asked[],
+    plan: Extract<BackupPlan, { kind: 'point' }>,
+    audit: AuditOutcome,
+    points: readonly PointManifest[],
+    lease: Lease,
+    machineUuid: string,
+    shelf: ArchiveShelf,
+    signal: AbortSignal,
+  ): Promise<{ manifest: PointManifest; readBytes: number }> {
+    const { repository, repositoryId, agent } = this.#environment
+    const nonce = randomUUID()
+    const written = await writePoint({
+      environment: this.#environment,
+      machine: this.#machine,
+      header: {
+        format: 1,
+        requires: [],
+        optional: [],
+        agent,
+        repositoryId,
+        machine: this.#machine.name,
+        machineUuid,
+        point: lease.slot,
+        parent: plan.parent,
+        nonce,
+        time: checkpoint.time.toISOString(),
+        consistency: checkpoint.consistency,
+        stores: asked.map(({ store }) => ({
+          name: store.name,
+          kind: 'disk' as const,
+          sizeBytes: store.sizeBytes,
+          mode: plan.stores.find((planned) => planned.name === store.name)?.mode ?? 'full',
+        })),
+      },
+      asked,
+      plan,
+      auditedTo: audit.auditedTo,
+      points,
+      shelf,
+      signal,
+      options: this.#options,
+      onStreamed: async () => {
+        await checkpoint.assertStable()
+        this.#step('streamed')
+      },
+    })
+    this.#step('archived')
+    const manifest: PointManifest = {
+      format: 1,
+      requires: [],
+      optional: [],
+      type: 'point',
+      repositoryId,
+      machine: this.#machine.name,
+      machineUuid,
+      point: lease.slot,
+      parent: plan.parent,
+      nonce,
+      tracker: this.#machine.trackerName,
+      time: checkpoint.time.toISOString(),
+      startedAt: this.#startedAt.toISOString(),
+      durationMs: Math.round(performance.now() - this.#startedMs),
+      consistency: checkpoint.consistency,
+      stores: written.stores,
+      archive: written.archive,
+      warnings: [...checkpoint.warnings, ...audit.distrusted],
+      agent,
+      signatures: [],
+    }
+    signal.throwIfAborted()
+    await lease.assertHeld()
+    try {
+      await commitPoint(repository, manifest)
+    } catch (error) {
+      // Whether the slot is ours is not known: nothing may be removed or released, the next run decides.
+      if (!(error instanceof RefpointError && error.code === 'commit-unknown')) {
+        await repository.remove(written.archive.name).catch(() => {})
+      }
+      throw error
+    }
+    this.#step('committed')
+    return { manifest, readBytes: written.readBytes }
+  }
+
+  #step(step: BackupStep): void {
+    this.#options.onEvent?.({ type: 'step', machine: this.#machine.name, step })
+  }
+
+  #warn(message: string): void {
+    this.#options.onEvent?.({ type: 'warning', machine: this.#machine.name, message })
+  }
+}
+
+/** What a committed point keeps for the tracker. */
+export function referencePointOf(point: PointManifest): ReferencePoint {
+  const changeIds: Record<string, string> = {}
+  for (const store of point.stores) if (store.changeId !== null) changeIds[store.name] = store.changeId
+  return { point: point.point, time: point.time, consistency: point.consistency, changeIds }
+}

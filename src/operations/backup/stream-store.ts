@@ -1,0 +1,110 @@
+import type { StoreTotals, StoreWriter } from '../../archive/store-writer.js'
+import { ContentSum } from '../../archive/content-sum.js'
+import type { Extent, Range } from '../../model/extent.js'
+import { blockCount, STATE_DIGEST, STATE_UNKNOWN, WINDOW_BLOCKS } from '../../model/geometry.js'
+import type { StoreRecord } from '../../model/manifest.js'
+import type { StorePlan } from '../../model/planner.js'
+import { mergeRanges, sizeChangeRanges } from '../../model/ranges.js'
+import type { CheckpointStore } from '../../trackers/tracker.js'
+import type { ByteBudget } from '../byte-budget.js'
+import type { StoreChain } from '../chain-reader.js'
+import { ordered } from '../ordered.js'
+import type { TaskPool } from '../pool.js'
+import { JobBuilder } from './jobs.js'
+import { ParentDigests } from './parent-digests.js'
+import { exactPieces, type Piece, wholeBlockPieces } from './pieces.js'
+
+export interface StreamStoreInput {
+  readonly store: CheckpointStore
+  readonly plan: StorePlan
+  /** The store in the parent point; undefined for a full. */
+  readonly before: StoreRecord | undefined
+  readonly openParent: () => Promise<StoreChain>
+  /** What the tracker said; undefined unless the plan says tracked. */
+  readonly changed: AsyncIterable<readonly Range[]> | undefined
+  readonly writer: StoreWriter
+  readonly pool: TaskPool
+  readonly budget: ByteBudget
+  readonly level: number
+  readonly signal: AbortSignal
+  readonly onRead: (bytes: number) => void
+}
+
+export interface StreamedStore {
+  readonly totals: StoreTotals
+  readonly contentSum: string | null
+  readonly readBytes: number
+  /** Digest blocks that were named or read, and dropped because the parent has them. */
+  readonly equalBlocks: number
+}
+
+/** A job holds its blocks and the frame made of them. */
+const JOB_BYTES = 2 * 1024 * 1024 + 65_536
+
+/** Reads one store's part of a point through the workers into the archive. */
+export async function streamStore(input: StreamStoreInput): Promise<StreamedStore> {
+  const { store, plan, before, writer, pool, budget, level, signal } = input
+  const forced = before === undefined ? [] : sizeChangeRanges(before.sizeBytes, store.sizeBytes)
+  const parent = plan.mode === 'full' ? undefined : new ParentDigests(input.openParent, forced)
+  const builder = new JobBuilder({ source: store.source, level, parent })
+  const sum = new ContentSum()
+  if (before?.contentSum != null && parent !== undefined) sum.addHex(before.contentSum)
+  let sumKnown = parent === undefined || before?.contentSum != null
+  let readBytes = 0
+  let equalBlocks = 0
+  const chunks = ordered(builder.jobs(pieces(input, forced)), (job) => pool.run('readChunk', job, JOB_BYTES / 2), {
+    budget,
+    bytesOf: () => JOB_BYTES,
+    signal,
+    maxJobs: pool.workers * 4,
+  })
+  for await (const chunk of chunks) {
+    if (chunk.sumChange === null) sumKnown = false
+    else sum.addHex(chunk.sumChange)
+    readBytes += chunk.readBytes
+    equalBlocks += chunk.equalBlocks
+    input.onRead(chunk.readBytes)
+    if (chunk.runs.length > 0) await writer.append(chunk)
+  }
+  if (!builder.zeroSumKnown) sumKnown = false
+  sum.addHex(builder.zeroSum.toHex())
+  if (parent !== undefined && before !== undefined) {
+    sumKnown = (await forgetTail(sum, parent, before.sizeBytes, store.sizeBytes)) && sumKnown
+  }
+  const contentSum = sumKnown ? sum.toHex() : null
+  return { totals: await writer.finish(contentSum), contentSum, readBytes, equalBlocks }
+}
+
+function pieces(input: StreamStoreInput, forced: readonly Range[]): AsyncIterable<Piece> {
+  const { store, plan, changed, signal } = input
+  if (plan.mode !== 'tracked') {
+    const all = flatten(store.allocatedExtents({ offset: 0, length: store.sizeBytes }, { signal }))
+    return wholeBlockPieces(all, store.sizeBytes)
+  }
+  if (changed === undefined) throw new RangeError(`store '${store.name}' is to be tracked and nobody asked its tracker`)
+  return exactPieces(allocatedWithin(store, mergeRanges(changed, forced, store.sizeBytes), signal), store.sizeBytes)
+}
+
+async function* allocatedWithin(
+  store: CheckpointStore,
+  ranges: AsyncIterable<Range>,
+  signal: AbortSignal,
+): AsyncGenerator<Extent> {
+  for await (const range of ranges) yield* flatten(store.allocatedExtents(range, { signal }))
+}
+
+async function* flatten(pages: AsyncIterable<readonly Extent[]>): AsyncGenerator<Extent> {
+  for await (const page of pages) yield* page
+}
+
+/** Where the store shrank, the blocks past its new end leave the sum; false when one of them was unknown. */
+async function forgetTail(sum: ContentSum, parent: ParentDigests, oldBytes: number, newBytes: number): Promise<boolean> {
+  let known = true
+  for (let block = blockCount(newBytes); block < blockCount(oldBytes); block++) {
+    const window = await parent.windowOf(block)
+    const state = window.state[block % WINDOW_BLOCKS]
+    if (state === STATE_DIGEST) sum.subtract(block, window.digest(block % WINDOW_BLOCKS))
+    if (state === STATE_UNKNOWN) known = false
+  }
+  return known
+}

@@ -1,0 +1,239 @@
+import { rm } from 'node:fs/promises'
+import { ContentSum } from '../../archive/content-sum.js'
+import type { DigestWindow } from '../../model/digest-window.js'
+import {
+  DIGEST_BLOCK_BYTES,
+  DIGEST_BYTES,
+  STATE_DIGEST,
+  WINDOW_BLOCKS,
+  WINDOW_BYTES,
+} from '../../model/geometry.js'
+import { type FrameTask, type MixedBlock, planWindow, zeroRanges } from '../../model/restore-plan.js'
+import type { StoreChain } from '../chain-reader.js'
+import type { ReadEnvironment } from '../environment.js'
+import { ordered } from '../ordered.js'
+import type { FrameJob } from '../tasks/decode-frame.js'
+import { createScratch } from './scratch.js'
+
+/** Something that is not what was written. */
+export interface Damage {
+  /** The point whose archive it is in; null where the tables of several disagree. */
+  readonly point: number | null
+  /** Bytes of the store that can't be trusted. */
+  readonly offset: number
+  readonly length: number
+  readonly what: string
+}
+
+export interface ComposeTarget {
+  readonly path: string
+  /** Whether what no data covers must be written as zeroes: for everything that this run did not create. */
+  readonly writeZeroes: boolean
+}
+
+export interface ComposeOptions {
+  /** Where the store goes; null to only prove that it could. */
+  readonly target: ComposeTarget | null
+  /** Only the digest blocks that this point's own archive (index 0 of the chain) touches. */
+  readonly touchedOnly: boolean
+  readonly signal: AbortSignal
+  readonly onBytes: (bytes: number) => void
+}
+
+export interface Composed {
+  readonly damage: readonly Damage[]
+  /** Of the whole store; null where a digest is unknown, or with `touchedOnly`. */
+  readonly contentSum: string | null
+  readonly unknownBlocks: number
+}
+
+/** More is not told one by one: the first of many tell enough. */
+const MAX_DAMAGE = 1000
+/** Rows of one check of blocks that are read back. */
+const BLOCKS_PER_CHECK = 256
+
+/**
+ * Puts a store together from its chain, window by window, each archive forward only, and checks every digest on the
+ * way. Damage is collected, so that verify can name all of it; the caller decides what it means.
+ */
+export async function composeStore(
+  environment: ReadEnvironment,
+  chain: StoreChain,
+  store: string,
+  options: ComposeOptions,
+): Promise<Composed> {
+  const run = new ComposeRun(environment, chain, store, options)
+  return await run.run()
+}
+
+class ComposeRun {
+  readonly #environment: ReadEnvironment
+  readonly #chain: StoreChain
+  readonly #store: string
+  readonly #options: ComposeOptions
+  readonly #damage: Damage[] = []
+  readonly #sum = new ContentSum()
+  #unknown = 0
+
+  constructor(environment: ReadEnvironment, chain: StoreChain, store: string, options: ComposeOptions) {
+    this.#environment = environment
+    this.#chain = chain
+    this.#store = store
+    this.#options = options
+  }
+
+  async run(): Promise<Composed> {
+    const { touchedOnly, target } = this.#options
+    const own = this.#chain.archives[0]?.reader.store(this.#store)
+    const windows = touchedOnly ? Array.from(own?.windows ?? []) : this.#chain.windows()
+    let end = 0
+    let next = windows[0] === undefined ? undefined : this.#chain.window(windows[0])
+    for (const [i, window] of windows.entries()) {
+      const current = await next
+      const following = windows[i + 1]
+      next = following === undefined ? undefined : this.#chain.window(following)
+      next?.catch(() => {})
+      if (current === undefined) throw new RangeError(`window ${window} was not loaded`)
+      if (target?.writeZeroes === true && window * WINDOW_BYTES > end) await this.#zero(end, window * WINDOW_BYTES - end)
+      await this.#window(window, current)
+      end = Math.min((window + 1) * WINDOW_BYTES, this.#chain.sizeBytes)
+    }
+    if (target?.writeZeroes === true && end < this.#chain.sizeBytes) await this.#zero(end, this.#chain.sizeBytes - end)
+    return {
+      damage: this.#damage,
+      contentSum: touchedOnly || this.#unknown > 0 ? null : this.#sum.toHex(),
+      unknownBlocks: this.#unknown,
+    }
+  }
+
+  async #window(window: number, { digests, map }: Awaited<ReturnType<StoreChain['window']>>): Promise<void> {
+    const { target, touchedOnly } = this.#options
+    const windowOffset = window * WINDOW_BYTES
+    const { sizeBytes } = this.#chain
+    const only = touchedOnly ? await this.#touched(window, digests.blocks) : undefined
+    if (only === undefined) this.#addToSum(window, digests)
+    const plan = planWindow({ map, digests, windowOffset, sizeBytes, ...(only === undefined ? {} : { only }) })
+    this.#unknown += plan.unknownBlocks
+    for (const problem of plan.problems) {
+      const offset = problem.block * DIGEST_BLOCK_BYTES
+      this.#damaged({ point: null, offset, length: Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset), what: `the block ${problem.what}` })
+    }
+    if (target !== null) {
+      await this.#frames(plan.frames, { path: target.path, base: 0 })
+      if (target.writeZeroes) for (const range of zeroRanges(map, windowOffset, sizeBytes)) await this.#zero(range.offset, range.length)
+      await this.#mixed(plan.mixed, { path: target.path, base: 0 })
+      return
+    }
+    if (plan.mixed.length === 0) {
+      await this.#frames(plan.frames, null)
+      return
+    }
+    // Blocks of several frames are put together in a sparse file of our own, as a restore would, and read back.
+    const path = await createScratch(Math.min(WINDOW_BYTES, sizeBytes - windowOffset))
+    try {
+      await this.#frames(plan.frames, { path, base: windowOffset })
+      await this.#mixed(plan.mixed, { path, base: windowOffset })
+    } finally {
+      await rm(path, { force: true })
+    }
+  }
+
+  async #frames(tasks: Iterable<FrameTask>, target: FrameJob['target']): Promise<void> {
+    const { pool, budget } = this.#environment
+    const jobs = this.#frameJobs(tasks, target)
+    const running = ordered(
+      jobs,
+      async ({ task, job }) => ({ task, result: await pool.run('decodeFrame', job, job.frame.contentBytes) }),
+      {
+        budget,
+        bytesOf: ({ job }) => job.frame.contentBytes + job.frame.storedBytes,
+        signal: this.#options.signal,
+        maxJobs: pool.workers * 4,
+      },
+    )
+    for await (const { task, result } of running) {
+      const point = this.#chain.archives[task.archive]?.point.point ?? null
+      if (result.unreadable !== null) {
+        const [, length = 0, offset = 0] = task.writes.length > 0 ? task.writes : [0, task.checks[1], (task.checks[2] ?? 0) * DIGEST_BLOCK_BYTES]
+        this.#damaged({ point, offset, length, what: `frame ${task.frame} can't be read: ${result.unreadable}` })
+      }
+      for (const block of result.damaged) {
+        const offset = block * DIGEST_BLOCK_BYTES
+        const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
+        this.#damaged({ point, offset, length, what: `content in frame ${task.frame} does not have its digest` })
+      }
+      let bytes = 0
+      for (let i = 1; i < task.writes.length; i += 3) bytes += task.writes[i] ?? 0
+      if (task.writes.length === 0) for (let i = 1; i < task.checks.length; i += 3) bytes += task.checks[i] ?? 0
+      this.#options.onBytes(bytes)
+    }
+  }
+
+  *#frameJobs(tasks: Iterable<FrameTask>, target: FrameJob['target']): Generator<{ task: FrameTask; job: FrameJob }> {
+    for (const task of tasks) {
+      const archive = this.#chain.archives[task.archive]
+      if (archive === undefined) throw new RangeError(`archive ${task.archive} is not in the chain`)
+      const { frames } = archive.reader
+      const frame = {
+        offset: frames.offsetOf(task.frame),
+        storedBytes: frames.storedBytes(task.frame),
+        contentBytes: frames.contentBytes(task.frame),
+      }
+      const { writes, checks, expected } = task
+      yield { task, job: { archive: archive.location, frame, writes, checks, expected, target } }
+    }
+  }
+
+  async #mixed(blocks: readonly MixedBlock[], target: { path: string; base: number }): Promise<void> {
+    for (let i = 0; i < blocks.length; i += BLOCKS_PER_CHECK) {
+      this.#options.signal.throwIfAborted()
+      const part = blocks.slice(i, i + BLOCKS_PER_CHECK)
+      const rows = new Float64Array(part.length * 2)
+      const expected = new Uint8Array(part.length * DIGEST_BYTES)
+      for (const [n, block] of part.entries()) {
+        rows.set([block.block, block.lengthBytes], n * 2)
+        expected.set(block.expected, n * DIGEST_BYTES)
+      }
+      const bytes = part.length * DIGEST_BLOCK_BYTES
+      const { damaged } = await this.#environment.pool.run('checkBlocks', { target, blocks: rows, expected }, bytes)
+      for (const block of damaged) {
+        const offset = block * DIGEST_BLOCK_BYTES
+        const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
+        this.#damaged({ point: null, offset, length, what: 'a block put together from several frames does not have its digest' })
+      }
+    }
+  }
+
+  async #zero(offset: number, length: number): Promise<void> {
+    const { target, signal } = this.#options
+    if (target === null) return
+    const step = 64 * 1024 * 1024
+    for (let done = 0; done < length; done += step) {
+      signal.throwIfAborted()
+      const part = Math.min(step, length - done)
+      await this.#environment.pool.run('writeZeroes', { path: target.path, offset: offset + done, length: part }, part)
+    }
+  }
+
+  /** The blocks of a window that the point's own archive speaks of. */
+  async #touched(window: number, blocks: number): Promise<Uint8Array> {
+    const touched = new Uint8Array(blocks)
+    const tables = await this.#chain.archives[0]?.reader.store(this.#store)?.window(window)
+    for (let i = 0; i < (tables?.runs.count ?? 0); i++) {
+      const first = tables?.runs.first[i] ?? 0
+      touched.fill(1, first, first + (tables?.runs.blocks[i] ?? 0))
+    }
+    return touched
+  }
+
+  #addToSum(window: number, digests: DigestWindow): void {
+    for (let block = 0; block < digests.blocks; block++) {
+      const state = digests.state[block]
+      if (state === STATE_DIGEST) this.#sum.add(window * WINDOW_BLOCKS + block, digests.digest(block))
+    }
+  }
+
+  #damaged(damage: Damage): void {
+    if (this.#damage.length < MAX_DAMAGE) this.#damage.push(damage)
+  }
+}

@@ -1,0 +1,116 @@
+import { RefpointError, type ErrorCode } from '../model/errors.js'
+import type { TaskJobs, TaskResults } from './tasks/tasks.js'
+
+/** Runs the tasks that touch payload: here for little work, in worker threads for more. */
+export interface TaskPool extends AsyncDisposable {
+  readonly workers: number
+  run<Name extends keyof TaskJobs>(name: Name, job: TaskJobs[Name], bytes: number): Promise<TaskResults[Name]>
+}
+
+/** How a task's outcome crosses between threads: errors lose their class on the way, so they travel as data. */
+export type TaskOutcome<Result> =
+  | { readonly ok: true; readonly result: Result }
+  | {
+      readonly ok: false
+      readonly code: ErrorCode | undefined
+      readonly message: string
+      readonly stack: string | undefined
+      readonly hint: string | undefined
+      readonly fields: Readonly<Record<string, unknown>>
+      readonly systemCode: string | undefined
+    }
+
+/** Turns a task's exception into data. */
+export function failureOf(error: unknown): TaskOutcome<never> {
+  const known = error instanceof RefpointError ? error : undefined
+  const plain = error instanceof Error ? error : new Error(String(error))
+  const systemCode = (plain as NodeJS.ErrnoException).code
+  return {
+    ok: false,
+    code: known?.code,
+    message: plain.message,
+    stack: plain.stack,
+    hint: known?.hint,
+    fields: known?.fields ?? {},
+    systemCode: known === undefined && typeof systemCode === 'string' ? systemCode : undefined,
+  }
+}
+
+/** The result, or the exception that the task threw. */
+export function unwrapOutcome<Result>(outcome: TaskOutcome<Result>): Result {
+  if (outcome.ok) return outcome.result
+  if (outcome.code !== undefined) {
+    throw new RefpointError(outcome.code, outcome.message, {
+      fields: outcome.fields,
+      ...(outcome.hint === undefined ? {} : { hint: outcome.hint }),
+    })
+  }
+  const error: NodeJS.ErrnoException = new Error(outcome.message)
+  if (outcome.stack !== undefined) error.stack = outcome.stack
+  if (outcome.systemCode !== undefined) error.code = outcome.systemCode
+  throw error
+}
+
+/** A module that has the tasks: the same in this thread and in a worker. */
+export interface TaskModule {
+  readonly runTask: (call: { name: keyof TaskJobs; job: unknown }) => Promise<TaskOutcome<unknown>>
+}
+
+/** Work below this, in bytes, is done in this thread: a worker costs more to start than it saves. */
+const INLINE_BYTES = 8 * 1024 * 1024
+
+export interface PoolOptions {
+  /** URL of the compiled module that exports `runTask`. */
+  readonly script: URL
+  readonly workers: number
+}
+
+/** A pool over the tasks of `script`. Workers are started when the work so far exceeds what is worth doing inline. */
+export function createPool({ script, workers }: PoolOptions): TaskPool {
+  let inlineBytes = 0
+  let inline: Promise<TaskModule> | undefined
+  let threads: Promise<import('tinypool').Tinypool> | undefined
+
+  const runInline = async (call: { name: keyof TaskJobs; job: unknown }): Promise<TaskOutcome<unknown>> => {
+    inline ??= import(script.href) as Promise<TaskModule>
+    return await (await inline).runTask(call)
+  }
+  const runInThread = async (call: { name: keyof TaskJobs; job: unknown }): Promise<TaskOutcome<unknown>> => {
+    threads ??= import('tinypool').then(
+      ({ Tinypool }) =>
+        new Tinypool({
+          filename: script.href,
+          name: 'runTask',
+          runtime: 'worker_threads',
+          minThreads: workers,
+          maxThreads: workers,
+          isolateWorkers: false,
+        }),
+    )
+    return (await (await threads).run(call, { name: 'runTask' })) as TaskOutcome<unknown>
+  }
+  // Tasks use static buffers: in this thread, only one at a time.
+  let queue: Promise<unknown> = Promise.resolve()
+
+  return {
+    workers,
+    async run(name, job, bytes) {
+      inlineBytes += bytes
+      const call = { name, job }
+      let outcome: TaskOutcome<unknown>
+      if (threads === undefined && inlineBytes <= INLINE_BYTES) {
+        const mine = queue.then(() => runInline(call))
+        queue = mine.catch(() => {})
+        outcome = await mine
+      } else {
+        outcome = await runInThread(call)
+      }
+      return unwrapOutcome(outcome) as TaskResults[typeof name]
+    },
+    async [Symbol.asyncDispose]() {
+      await queue
+      if (inline !== undefined) await (await inline).runTask({ name: 'closeAll', job: undefined })
+      if (threads !== undefined) await (await threads).destroy()
+    },
+  }
+}

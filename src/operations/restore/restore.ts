@@ -1,0 +1,150 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import PQueue from 'p-queue'
+import { storeRecord } from '../../model/chain.js'
+import { RefpointError } from '../../model/errors.js'
+import type { PointManifest } from '../../model/manifest.js'
+import { ArchiveShelf, StoreChain } from '../chain-reader.js'
+import { composeStore } from '../compose/compose-store.js'
+import type { ReadEnvironment } from '../environment.js'
+import { restoreConfig } from './restore-config.js'
+import { type RestoreTarget, prepareFile, prepareInPlace } from './target.js'
+
+export interface RestoreRequest {
+  readonly point: PointManifest
+  readonly points: readonly PointManifest[]
+  /** Names of the stores to restore; all when undefined. */
+  readonly stores: readonly string[] | undefined
+  readonly to: { readonly folder: string } | { readonly writeTo: string }
+  readonly force: boolean
+  readonly concurrentStores: number
+}
+
+export interface RestoreOptions {
+  readonly signal: AbortSignal
+  readonly onTotal?: (bytes: number) => void
+  readonly onBytes?: (bytes: number) => void
+}
+
+export interface RestoredStore {
+  readonly store: string
+  readonly path: string
+  readonly sizeBytes: number
+  /** Bytes whose digest the archive does not know: they were restored and could not be checked. */
+  readonly uncheckedBytes: number
+}
+
+/**
+ * Restores stores of a point, each to its own sparse raw file `<folder>/<store>.raw` or one onto an existing device or
+ * file. Files appear under their names only when they are whole, checked and durable.
+ * @throws RefpointError `damaged` when a digest or a content sum does not hold; `usage` when something would be
+ * overwritten without force.
+ */
+export async function restorePoint(
+  environment: ReadEnvironment,
+  request: RestoreRequest,
+  options: RestoreOptions,
+): Promise<{ readonly stores: readonly RestoredStore[]; readonly configFiles: readonly string[] }> {
+  const { point, to, force } = request
+  const names = chooseStores(request)
+  const attempt = randomUUID().slice(0, 8)
+  if ('folder' in to) await mkdir(to.folder, { recursive: true, mode: 0o700 })
+  const targets = new Map<string, RestoreTarget>()
+  const failed = new AbortController()
+  const signal = AbortSignal.any([options.signal, failed.signal])
+  await using shelf = new ArchiveShelf(environment.repository, environment.codec)
+  try {
+    // A chain that can't be opened must not cost what is on the target now.
+    const bySlot = new Map(request.points.map((entry) => [entry.point, entry]))
+    const chains = new Map<string, StoreChain>()
+    for (const name of names) chains.set(name, await StoreChain.open(shelf, point, name, bySlot))
+    for (const name of names) {
+      const sizeBytes = storeRecord(point, name)?.sizeBytes ?? 0
+      const target =
+        'folder' in to
+          ? await prepareFile(join(to.folder, `${name}.raw`), sizeBytes, { force, attempt })
+          : await prepareInPlace(to.writeTo, sizeBytes, { force })
+      targets.set(name, target)
+    }
+    options.onTotal?.(names.reduce((sum, name) => sum + (storeRecord(point, name)?.sizeBytes ?? 0), 0))
+    const queue = new PQueue({ concurrency: request.concurrentStores })
+    const outcomes = await Promise.allSettled(
+      names.map(async (name) => {
+        const chain = chains.get(name)
+        const target = targets.get(name)
+        if (chain === undefined || target === undefined) throw new RangeError(`store '${name}' was not prepared`)
+        try {
+          return await queue.add(() => restoreStore(environment, request, name, chain, target, { ...options, signal }))
+        } catch (error) {
+          failed.abort(error)
+          throw error
+        }
+      }),
+    )
+    const failure = outcomes.find((outcome) => outcome.status === 'rejected')
+    if (failure !== undefined) throw failed.signal.aborted ? failed.signal.reason : failure.reason
+    const configFiles = 'folder' in to ? await restoreConfig(shelf, point, join(to.folder, 'config'), force) : []
+    for (const target of targets.values()) await target.finish()
+    return {
+      stores: outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : [])),
+      configFiles,
+    }
+  } catch (error) {
+    for (const target of targets.values()) await target.discard()
+    throw error
+  } finally {
+    for (const target of targets.values()) if (target.temporary !== null) await rm(target.temporary, { force: true })
+  }
+}
+
+function chooseStores({ point, stores, to }: RestoreRequest): readonly string[] {
+  const known = point.stores.map((store) => store.name)
+  const names = stores ?? known
+  const unknown = names.find((name) => !known.includes(name))
+  if (unknown !== undefined) {
+    throw new RefpointError('usage', `point #${point.point} of machine '${point.machine}' has no store '${unknown}'`, {
+      hint: `It has: ${known.join(', ')}.`,
+    })
+  }
+  if ('writeTo' in to && names.length !== 1) {
+    throw new RefpointError('usage', `--write-to takes one store, and point #${point.point} has ${names.length}`, {
+      hint: `Name one with --store: ${known.join(', ')}.`,
+    })
+  }
+  return names
+}
+
+async function restoreStore(
+  environment: ReadEnvironment,
+  { point }: RestoreRequest,
+  name: string,
+  chain: StoreChain,
+  target: RestoreTarget,
+  options: RestoreOptions,
+): Promise<RestoredStore> {
+  const composed = await composeStore(environment, chain, name, {
+    target: { path: target.path, writeZeroes: target.writeZeroes },
+    touchedOnly: false,
+    signal: options.signal,
+    onBytes: (bytes) => options.onBytes?.(bytes),
+  })
+  const first = composed.damage[0]
+  const record = storeRecord(point, name)
+  if (first !== undefined) {
+    const where = first.point === null ? '' : ` (archive of point #${first.point})`
+    throw damaged(point, name, `bytes ${first.offset} to ${first.offset + first.length}${where}: ${first.what}`, composed.damage.length)
+  }
+  if (record?.contentSum != null && composed.contentSum !== record.contentSum) {
+    throw damaged(point, name, `its content sum is ${String(composed.contentSum)} instead of ${record.contentSum}`, 1)
+  }
+  return { store: name, path: target.finalPath, sizeBytes: chain.sizeBytes, uncheckedBytes: composed.unknownBlocks * 65_536 }
+}
+
+function damaged(point: PointManifest, store: string, what: string, count: number): RefpointError {
+  const more = count > 1 ? `, and ${count - 1} more places` : ''
+  return new RefpointError('damaged', `store '${store}' of point #${point.point} of machine '${point.machine}' is damaged: ${what}${more}`, {
+    hint: `Nothing was left that looks whole. 'refpoint verify ${point.machine}' names everything that is damaged and the points that are not.`,
+    fields: { machine: point.machine, point: point.point, store },
+  })
+}

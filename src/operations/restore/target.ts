@@ -1,0 +1,151 @@
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { RefpointError } from '../../model/errors.js'
+
+/** What a store is written to. */
+export interface RestoreTarget {
+  /** What workers open and write. */
+  readonly path: string
+  /** Where it is in the end. */
+  readonly finalPath: string
+  /** A file that must not be left behind, or null. */
+  readonly temporary: string | null
+  /** True for what this run did not create: holes must be written. */
+  readonly writeZeroes: boolean
+  /** Makes everything durable and gives it its name. */
+  finish(): Promise<void>
+  /** Drops what was written, as far as it was ours; safe after `finish`. */
+  discard(): Promise<void>
+}
+
+/**
+ * A new sparse file under a temporary name beside its place; `finish` renames it.
+ * @throws RefpointError `usage` when there is a file of that name and not `force`.
+ */
+export async function prepareFile(
+  path: string,
+  sizeBytes: number,
+  { force, attempt }: { readonly force: boolean; readonly attempt: string },
+): Promise<RestoreTarget> {
+  const existing = await stat(path).catch(() => undefined)
+  if (existing !== undefined && !force) {
+    throw new RefpointError('usage', `${path} exists; nothing was restored`, {
+      hint: 'Restore into another folder, or say --force to replace it.',
+      fields: { path },
+    })
+  }
+  if (existing !== undefined && !existing.isFile()) {
+    throw new RefpointError('usage', `${path} is not a file and can't be replaced by one`, {
+      hint: 'To write onto a device, say --write-to.',
+    })
+  }
+  const temporary = `${path}.partial-${attempt}`
+  const file = await open(temporary, 'wx', 0o600)
+  try {
+    await file.truncate(sizeBytes)
+  } catch (error) {
+    await file.close()
+    await rm(temporary, { force: true })
+    throw error
+  }
+  return {
+    path: temporary,
+    finalPath: path,
+    temporary,
+    writeZeroes: false,
+    async finish() {
+      await file.datasync()
+      await file.close()
+      await rename(temporary, path)
+      await syncFolder(dirname(path))
+    },
+    async discard() {
+      await file.close().catch(() => {})
+      await rm(temporary, { force: true })
+    },
+  }
+}
+
+/**
+ * An existing device or file that is written in place, whose size must suffice; a file that does not exist is made.
+ * @throws RefpointError `usage` when it exists and not `force`, or is too small.
+ */
+export async function prepareInPlace(
+  path: string,
+  sizeBytes: number,
+  { force }: { readonly force: boolean },
+): Promise<RestoreTarget> {
+  const existing = await stat(path).catch(() => undefined)
+  if (existing === undefined) return await prepareFile(path, sizeBytes, { force: false, attempt: String(process.pid) })
+  if (!force) {
+    throw new RefpointError('usage', `${path} exists and all of it would be overwritten; nothing was restored`, {
+      hint: 'Say --force if that is what you want.',
+      fields: { path },
+    })
+  }
+  if (!existing.isFile() && !existing.isBlockDevice()) {
+    throw new RefpointError('usage', `${path} is neither a file nor a block device`, { fields: { path } })
+  }
+  // On Linux O_EXCL without O_CREAT claims a block device: it fails when the device is mounted or in use.
+  const file = await openExclusive(path, existing.isBlockDevice())
+  const room = existing.isFile() ? existing.size : await deviceBytes(file)
+  if (existing.isFile()) await file.truncate(sizeBytes)
+  else if (room < sizeBytes) {
+    await file.close()
+    throw new RefpointError('usage', `${path} has ${room} bytes, the store ${sizeBytes}; nothing was written`, {
+      hint: 'Give a device at least as large as the store.',
+      fields: { path, room, sizeBytes },
+    })
+  }
+  return {
+    path,
+    finalPath: path,
+    temporary: null,
+    writeZeroes: true,
+    async finish() {
+      await file.datasync()
+      await file.close()
+    },
+    async discard() {
+      // Half of it is overwritten: an empty file can't be taken for a whole one. A device can't be told apart.
+      if (existing.isFile()) await file.truncate(0).catch(() => {})
+      await file.close().catch(() => {})
+    },
+  }
+}
+
+async function openExclusive(path: string, device: boolean): Promise<FileHandle> {
+  const { constants } = await import('node:fs')
+  try {
+    return await open(path, constants.O_RDWR | (device ? constants.O_EXCL : 0))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error
+    throw new RefpointError('locked', `${path} is in use (mounted, or part of another device); nothing was written`, {
+      hint: 'Unmount it first, or restore to a file.',
+      cause: error,
+    })
+  }
+}
+
+/** Bytes of a block device: where reading ends, found by halving, since its stat says 0. */
+async function deviceBytes(file: FileHandle): Promise<number> {
+  const probe = Buffer.alloc(1)
+  const readable = async (offset: number): Promise<boolean> => (await file.read(probe, 0, 1, offset)).bytesRead === 1
+  let low = 0
+  let high = 2 ** 52
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    if (await readable(middle)) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}

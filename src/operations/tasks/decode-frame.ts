@@ -1,0 +1,71 @@
+import { hash } from 'node:crypto'
+import { writeSync } from 'node:fs'
+import type { Codec } from '../../compress/codec.js'
+import { DIGEST_BLOCK_BYTES, DIGEST_BYTES } from '../../model/geometry.js'
+import type { ObjectLocation } from '../../model/location.js'
+import type { OpenFiles } from './open-files.js'
+
+/** One frame to decode, check and write. Numbers are bytes; rows as in `FrameTask`. */
+export interface FrameJob {
+  readonly archive: ObjectLocation
+  readonly frame: { readonly offset: number; readonly storedBytes: number; readonly contentBytes: number }
+  readonly writes: Float64Array
+  readonly checks: Float64Array
+  readonly expected: Uint8Array
+  /** The file that is written, and what to take off the store's offsets; null to only check. */
+  readonly target: { readonly path: string; readonly base: number } | null
+}
+
+export interface FrameResult {
+  /** Why the frame could not be used at all; then nothing was written from it. */
+  readonly unreadable: string | null
+  /** Digest blocks (absolute) whose content is not what it was at the checkpoint. */
+  readonly damaged: readonly number[]
+}
+
+const zeroes = Buffer.alloc(DIGEST_BLOCK_BYTES)
+
+/** Decodes one frame, checks the blocks that lie whole in it, and writes its pieces to the target. */
+export async function decodeFrame(job: FrameJob, files: OpenFiles, codec: Codec): Promise<FrameResult> {
+  let content: Uint8Array
+  try {
+    const stored = files.readArchive(job.archive, job.frame.offset, job.frame.storedBytes)
+    content = codec.decompress(stored, job.frame.contentBytes)
+  } catch (error) {
+    return { unreadable: error instanceof Error ? error.message : String(error), damaged: [] }
+  }
+  const damaged: number[] = []
+  for (let i = 0; i < job.checks.length; i += 3) {
+    const at = job.checks[i] ?? 0
+    const bytes = content.subarray(at, at + (job.checks[i + 1] ?? 0))
+    const expected = job.expected.subarray((i / 3) * DIGEST_BYTES, (i / 3 + 1) * DIGEST_BYTES)
+    if (!matches(bytes, expected)) damaged.push(job.checks[i + 2] ?? 0)
+  }
+  if (job.target !== null) {
+    const fd = files.openTarget(job.target.path)
+    for (let i = 0; i < job.writes.length; i += 3) {
+      const at = job.writes[i] ?? 0
+      const piece = content.subarray(at, at + (job.writes[i + 1] ?? 0))
+      writeAll(fd, piece, (job.writes[i + 2] ?? 0) - job.target.base)
+    }
+  }
+  return { unreadable: null, damaged }
+}
+
+/** Whether a whole digest block has this digest; a digest of only zero bytes stands for a block of zeroes. */
+export function matches(bytes: Uint8Array, expected: Uint8Array): boolean {
+  if (expected.every((byte) => byte === 0)) {
+    return zeroes.compare(bytes, 0, bytes.length, 0, bytes.length) === 0
+  }
+  return hash('sha256', bytes, 'buffer').subarray(0, DIGEST_BYTES).equals(expected)
+}
+
+/** Writes all of it; a device or file that takes only part is asked again, and one that takes nothing is an error. */
+export function writeAll(fd: number, bytes: Uint8Array, offset: number): void {
+  let done = 0
+  while (done < bytes.length) {
+    const written = writeSync(fd, bytes, done, bytes.length - done, offset + done)
+    if (written === 0) throw new Error(`nothing more can be written at byte ${offset + done}`)
+    done += written
+  }
+}

@@ -1,0 +1,210 @@
+import { hash } from 'node:crypto'
+import type { Chunk } from '../../archive/chunk.js'
+import { ContentSum } from '../../archive/content-sum.js'
+import type { Codec } from '../../compress/codec.js'
+import {
+  DIGEST_BLOCK_BYTES,
+  DIGEST_BYTES,
+  FRAME_CONTENT_BYTES,
+  KIND_DATA,
+  KIND_ZERO,
+  SECTOR_BYTES,
+  STATE_DIGEST,
+  STATE_UNKNOWN,
+  STATE_ZERO,
+} from '../../model/geometry.js'
+import type { Source, SourceReader } from '../../model/source.js'
+
+/** Kinds of a job's pieces: content to read, whole digest blocks of zeroes, or zeroes within a block that is read. */
+export const PIECE_DATA = KIND_DATA
+export const PIECE_ZERO_BLOCKS = KIND_ZERO
+export const PIECE_ZERO_PART = 3
+
+/** Added to an expected state: the block is kept even if its content is what it was. */
+export const KEEP = 0x80
+
+/** One worker's piece of a backup: at most 1 MiB of digest blocks to read. Offsets and lengths in bytes. */
+export interface ReadJob {
+  readonly source: Source
+  /** Rows of three: offset, length, PIECE_*; ascending. Blocks touched by other than PIECE_ZERO_BLOCKS are read whole. */
+  readonly pieces: Float64Array
+  /** What the parent has for each block that is read, in order: STATE_*, and KEEP; null when there is no parent. */
+  readonly expected: { readonly state: Uint8Array; readonly digests: Uint8Array } | null
+  readonly level: number
+}
+
+export interface ReadChunk extends Chunk {
+  /** Hex: what this chunk adds to the store's content sum; null where an unknown digest was replaced. */
+  readonly sumChange: string | null
+  readonly readBytes: number
+  /** Blocks that were dropped because their digest is the parent's. */
+  readonly equalBlocks: number
+}
+
+// Each worker reads into buffers of its own, once allocated.
+const blocksBuffer = Buffer.alloc(FRAME_CONTENT_BYTES)
+const contentBuffer = Buffer.alloc(FRAME_CONTENT_BYTES)
+const zeroes = Buffer.alloc(DIGEST_BLOCK_BYTES)
+
+/** How many blocks a job reads: those that pieces other than PIECE_ZERO_BLOCKS touch. */
+export function* readBlocks(pieces: Float64Array): Generator<number> {
+  let next = 0
+  for (let i = 0; i < pieces.length; i += 3) {
+    if (pieces[i + 2] === PIECE_ZERO_BLOCKS) continue
+    const offset = pieces[i] ?? 0
+    const end = offset + (pieces[i + 1] ?? 0)
+    for (let b = Math.max(next, Math.floor(offset / DIGEST_BLOCK_BYTES)); b * DIGEST_BLOCK_BYTES < end; b++) {
+      yield b
+      next = b + 1
+    }
+  }
+}
+
+/** Reads, tells zeroes, digests, drops what the parent has, and compresses: everything that is done to payload. */
+export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec): Promise<ReadChunk> {
+  const blocks = Array.from(readBlocks(job.pieces))
+  const chunk = new ChunkBuilder()
+  await readAll(blocks, job.source.sizeBytes, reader)
+  const verdicts = new Map<number, { readonly at: number; readonly zero: boolean; readonly kept: boolean }>()
+  blocks.forEach((block, i) => {
+    const length = Math.min(DIGEST_BLOCK_BYTES, job.source.sizeBytes - block * DIGEST_BLOCK_BYTES)
+    const at = i * DIGEST_BLOCK_BYTES
+    const bytes = blocksBuffer.subarray(at, at + length)
+    verdicts.set(block, { at, ...chunk.judge(block, bytes, i, job.expected) })
+  })
+  for (let i = 0; i < job.pieces.length; i += 3) {
+    const offset = job.pieces[i] ?? 0
+    const end = offset + (job.pieces[i + 1] ?? 0)
+    const kind = job.pieces[i + 2] ?? 0
+    if (kind === PIECE_ZERO_BLOCKS) {
+      chunk.zeroBlocks(offset, end)
+      continue
+    }
+    for (let block = Math.floor(offset / DIGEST_BLOCK_BYTES); block * DIGEST_BLOCK_BYTES < end; block++) {
+      const verdict = verdicts.get(block)
+      if (verdict === undefined || !verdict.kept) continue
+      const blockOffset = block * DIGEST_BLOCK_BYTES
+      const from = Math.max(offset, blockOffset)
+      const to = Math.min(end, blockOffset + DIGEST_BLOCK_BYTES)
+      const start = verdict.at + (from - blockOffset)
+      const bytes = blocksBuffer.subarray(start, start + (to - from))
+      if (verdict.zero || kind === PIECE_ZERO_PART || isZero(bytes)) chunk.extent(from, to, KIND_ZERO)
+      else chunk.data(from, to, bytes)
+    }
+  }
+  return chunk.finish(codec, job.level, blocks.length * DIGEST_BLOCK_BYTES)
+}
+
+async function readAll(blocks: readonly number[], sizeBytes: number, reader: SourceReader): Promise<void> {
+  for (let i = 0; i < blocks.length; ) {
+    let j = i + 1
+    while (j < blocks.length && blocks[j] === (blocks[i] ?? 0) + (j - i)) j++
+    const offset = (blocks[i] ?? 0) * DIGEST_BLOCK_BYTES
+    const length = Math.min((j - i) * DIGEST_BLOCK_BYTES, sizeBytes - offset)
+    const pending = reader.read(blocksBuffer.subarray(i * DIGEST_BLOCK_BYTES, i * DIGEST_BLOCK_BYTES + length), offset)
+    if (pending !== undefined) await pending
+    i = j
+  }
+}
+
+function isZero(bytes: Uint8Array): boolean {
+  return zeroes.compare(bytes, 0, bytes.length, 0, bytes.length) === 0
+}
+
+class ChunkBuilder {
+  readonly #extents: number[] = []
+  readonly #runs: number[] = []
+  readonly #digests: Buffer[] = []
+  readonly #sum = new ContentSum()
+  #sumKnown = true
+  #content = 0
+  #equal = 0
+
+  /** Decides on one block that was read: what it is, and whether it belongs into the point. */
+  judge(block: number, bytes: Buffer, index: number, expected: ReadJob['expected']): { zero: boolean; kept: boolean } {
+    const zero = isZero(bytes)
+    const digest = zero ? undefined : hash('sha256', bytes, 'buffer').subarray(0, DIGEST_BYTES)
+    const before = expected?.state[index] ?? 0
+    const state = before & ~KEEP
+    const old = expected?.digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
+    if ((before & KEEP) === 0) {
+      const same = digest === undefined ? state === STATE_ZERO : state === STATE_DIGEST && old !== undefined && digest.equals(old)
+      if (same) {
+        this.#equal++
+        return { zero, kept: false }
+      }
+    }
+    if (state === STATE_UNKNOWN) this.#sumKnown = false
+    if (state === STATE_DIGEST && old !== undefined) this.#sum.subtract(block, old)
+    if (digest !== undefined) {
+      this.#sum.add(block, digest)
+      this.#digests.push(digest)
+    }
+    this.run(block, 1, digest === undefined ? STATE_ZERO : STATE_DIGEST)
+    return { zero, kept: true }
+  }
+
+  zeroBlocks(offset: number, end: number): void {
+    this.extent(offset, end, KIND_ZERO)
+    const first = offset / DIGEST_BLOCK_BYTES
+    this.run(first, Math.ceil(end / DIGEST_BLOCK_BYTES) - first, STATE_ZERO)
+  }
+
+  run(first: number, count: number, state: number): void {
+    this.#runs.push(first, count, state)
+  }
+
+  extent(from: number, to: number, kind: number, at = 0): void {
+    const rows = this.#extents
+    const n = rows.length - 4
+    const joins =
+      n >= 0 &&
+      rows[n + 2] === kind &&
+      (rows[n] ?? 0) + (rows[n + 1] ?? 0) === from &&
+      (kind === KIND_ZERO || (rows[n + 3] ?? 0) + (rows[n + 1] ?? 0) === at)
+    if (joins) rows[n + 1] = (rows[n + 1] ?? 0) + (to - from)
+    else rows.push(from, to - from, kind, at)
+  }
+
+  data(from: number, to: number, bytes: Uint8Array): void {
+    contentBuffer.set(bytes, this.#content)
+    this.extent(from, to, KIND_DATA, this.#content)
+    const filled = Math.ceil((this.#content + bytes.length) / SECTOR_BYTES) * SECTOR_BYTES
+    contentBuffer.fill(0, this.#content + bytes.length, filled)
+    this.#content = filled
+  }
+
+  finish(codec: Codec, level: number, readBytes: number): ReadChunk {
+    const sorted = sortRuns(this.#runs, this.#digests)
+    return {
+      frame: this.#content === 0 ? null : codec.compress(contentBuffer.subarray(0, this.#content), level),
+      contentBytes: this.#content,
+      extents: Float64Array.from(this.#extents),
+      runs: sorted,
+      digests: concat(this.#digests),
+      sumChange: this.#sumKnown ? this.#sum.toHex() : null,
+      readBytes,
+      equalBlocks: this.#equal,
+    }
+  }
+}
+
+/** Runs of blocks that were read come before runs of zero blocks as they are made; the table wants them ascending. */
+function sortRuns(runs: readonly number[], digests: readonly Buffer[]): Float64Array {
+  const rows: [number, number, number][] = []
+  for (let i = 0; i < runs.length; i += 3) rows.push([runs[i] ?? 0, runs[i + 1] ?? 0, runs[i + 2] ?? 0])
+  // Digests are in the order of their blocks already, and runs with digests are one block each.
+  if (rows.filter(([, , state]) => state === STATE_DIGEST).length !== digests.length) {
+    throw new RangeError('a block has a digest and no run')
+  }
+  rows.sort(([a], [b]) => a - b)
+  const flat = new Float64Array(runs.length)
+  rows.forEach((row, i) => flat.set(row, i * 3))
+  return flat
+}
+
+function concat(digests: readonly Buffer[]): Uint8Array {
+  const flat = new Uint8Array(digests.length * DIGEST_BYTES)
+  digests.forEach((digest, i) => flat.set(digest, i * DIGEST_BYTES))
+  return flat
+}

@@ -1,0 +1,29 @@
+import type { BlocksJob, BlocksResult } from './check-blocks.js'
+import type { FrameJob, FrameResult } from './decode-frame.js'
+import type { HashJob } from './hash-object.js'
+import type { ReadChunk, ReadJob } from './read-chunk.js'
+import type { ZeroJob } from './write-zeroes.js'
+
+/** What each task gives back. */
+export interface TaskResults {
+  readChunk: ReadChunk
+  decodeFrame: FrameResult
+  checkBlocks: BlocksResult
+  writeZeroes: null
+  hashObject: string
+  closeAll: null
+}
+
+/** What each task takes. */
+export interface TaskJobs {
+  readChunk: ReadJob
+  decodeFrame: FrameJob
+  checkBlocks: BlocksJob
+  writeZeroes: ZeroJob
+  hashObject: HashJob
+  /** Closes what the thread keeps open between tasks. */
+  closeAll: undefined
+}
+
+/** Everything that touches payload, by name; run by a `TaskPool`, each task in whichever thread is free. */
+export type Tasks = { readonly [Name in keyof TaskJobs]: (job: TaskJobs[Name]) => Promise<TaskResults[Name]> }

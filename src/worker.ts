@@ -1,0 +1,47 @@
+/*
+ * The composition root of worker threads: which source is opened by whom, and which codec this runtime has. The same
+ * module serves the main thread for work that is too little for a worker.
+ */
+import { loadCodec } from './compress/load-codec.js'
+import type { Source, SourceReader } from './model/source.js'
+import { failureOf, type TaskOutcome } from './operations/pool.js'
+import { checkBlocks } from './operations/tasks/check-blocks.js'
+import { decodeFrame } from './operations/tasks/decode-frame.js'
+import { hashObject } from './operations/tasks/hash-object.js'
+import { OpenFiles } from './operations/tasks/open-files.js'
+import { readChunk } from './operations/tasks/read-chunk.js'
+import type { Tasks } from './operations/tasks/tasks.js'
+import { writeZeroes } from './operations/tasks/write-zeroes.js'
+
+async function openSource(source: Source): Promise<SourceReader> {
+  switch (source.kind) {
+    case 'file':
+      return (await import('./trackers/image/file-source.js')).openFileSource(source)
+    case 'layers':
+      return (await import('./trackers/disk/layers-source.js')).openLayersSource(source)
+  }
+}
+
+const files = new OpenFiles(openSource)
+
+const tasks: Tasks = {
+  readChunk: async (job) => readChunk(job, await files.source(job.source), await loadCodec()),
+  decodeFrame: async (job) => decodeFrame(job, files, await loadCodec()),
+  checkBlocks: (job) => checkBlocks(job, files),
+  writeZeroes: (job) => writeZeroes(job, files),
+  hashObject: (job) => hashObject(job, files),
+  closeAll: async () => {
+    await files.closeAll()
+    return null
+  },
+}
+
+/** Runs one task; its failure is data, since exceptions lose their class between threads. */
+export async function runTask(call: { name: keyof Tasks; job: unknown }): Promise<TaskOutcome<unknown>> {
+  try {
+    const task = tasks[call.name] as (job: unknown) => Promise<unknown>
+    return { ok: true, result: await task(call.job) }
+  } catch (error) {
+    return failureOf(error)
+  }
+}
