@@ -7,9 +7,9 @@ const tinyBytes = 1024
 export class Intake {
   #chunks: Uint8Array[] = []
   #bytes = 0
-  #failure: Error | undefined
+  #failure: { readonly reason: unknown } | undefined
   readonly #starved: () => void
-  #waiting: { bytes: number; resolve: (portion: Buffer) => void; reject: (reason: Error) => void } | undefined
+  #waiting: { bytes: number; resolve: (portion: Buffer) => void; reject: (reason: unknown) => void } | undefined
 
   /** `starved` is called when somebody waits for more than was pushed. */
   constructor(starved: () => void = () => {}) {
@@ -34,17 +34,17 @@ export class Intake {
   }
 
   /** Ends it: whoever waits, and whoever asks from now on, is told `reason`. */
-  fail(reason: Error): void {
-    this.#failure ??= reason
+  fail(reason: unknown): void {
+    this.#failure ??= { reason }
     const waiting = this.#waiting
     this.#waiting = undefined
-    waiting?.reject(this.#failure)
+    waiting?.reject(this.#failure.reason)
   }
 
   /** The next `bytes` bytes. One call at a time. */
   take(bytes: number): Promise<Buffer> {
     if (this.#bytes >= bytes) return Promise.resolve(this.#cut(bytes))
-    if (this.#failure !== undefined) return Promise.reject(this.#failure)
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.reason)
     return new Promise((resolve, reject) => {
       this.#waiting = { bytes, resolve, reject }
       this.#starved()

@@ -10,7 +10,7 @@ import { mostCostBytes } from './server-request.js'
 export interface NbdServerLimits {
   /** What requests of all clients together may hold in memory. */
   readonly bufferedBytes: number
-  /** The same for one client; more than one request's worth only speeds up. */
+  /** The same for one client, which may exceed it by a single large request. More than this makes caches miss. */
   readonly bufferedBytesPerConnection: number
   readonly connections: number
   /** A client that is not done haggling by then is cut off. */
@@ -23,7 +23,7 @@ export interface NbdServerLimits {
 
 export const defaultNbdServerLimits: NbdServerLimits = {
   bufferedBytes: 64 * 1024 * 1024,
-  bufferedBytesPerConnection: 40 * 1024 * 1024,
+  bufferedBytesPerConnection: 2 * 1024 * 1024,
   connections: 64,
   handshakeTimeoutMs: 15_000,
   stallTimeoutMs: 30_000,
