@@ -69,7 +69,7 @@ describe('images that nobody writes to', () => {
     await expect(checkpoint.assertStable()).resolves.toBeUndefined()
   })
 
-  test('are never taken for another checkpoint by whoever keeps readers, though descriptors are used again', async () => {
+  test('are never taken for another checkpoint by whoever keeps readers, also on a descriptor used again', async () => {
     const sources: string[] = []
     for (const content of ['one', 'two']) {
       await using checkpoint = await checkpointOf({ root: image(content) })
