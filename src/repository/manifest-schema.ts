@@ -19,7 +19,6 @@ const store = z.object({
   contentBytes: count,
   storedBytes: count,
   contentSum: sha256.nullable(),
-  auditedTo: z.number().int().nonnegative(),
   auditedTo: count,
 })
 
