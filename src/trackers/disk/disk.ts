@@ -65,13 +65,25 @@ export class Disk {
     return { files: this.files, folder: this.folder, sizeBytes: this.sizeBytes, blockBytes: this.blockBytes }
   }
 
-  async read(into: Uint8Array, offset: number): Promise<void> {
+  read(into: Uint8Array, offset: number): Promise<void> {
+    return this.reading((stack) => stack.read(into, offset))
+  }
+
+  /** Runs a task while no layer is taken away from under it. */
+  async reading<T>(task: (stack: LayerStack) => Promise<T>): Promise<T> {
     for (let wait = this.reads.enter(); wait !== undefined; wait = this.reads.enter()) await wait
     try {
-      await this.stack.read(into, offset)
+      return await task(this.stack)
     } finally {
       this.reads.leave()
     }
+  }
+
+  /** Per layer, the generations of a region's blocks as they are now; 0 where the layer has no such block. */
+  generations(region: number): Promise<readonly Uint32Array[]> {
+    return this.reading((stack) =>
+      this.syncing(() => Promise.all(stack.layers.map((layer) => layer.map.effective(region)))),
+    )
   }
 
   async write(pieces: readonly Uint8Array[], offset: number): Promise<void> {
