@@ -8,22 +8,12 @@ export interface DiskSummary {
   readonly allocatedBytes: number
   /** Counts checkpoints, of people and of backups. */
   readonly generation: number
-  /** The user's checkpoints, oldest first; `time` is ISO 8601 where it is known. */
-  readonly checkpoints: readonly { readonly name: string; readonly time: string | undefined }[]
+  /** The user's checkpoints, oldest first; `time` is ISO 8601, empty where it is not known. */
+  readonly checkpoints: readonly { readonly name: string; readonly time: string }[]
   /** Layers: one is the base; more are overlays of checkpoints, or wait to be merged. */
   readonly layers: number
-  /** Whether a server or a backup has it open now. */
-  readonly inUse: boolean
-}
-
-/** Disks that are opened for changes: served by a running server, or by nobody and therefore opened here. */
-export interface DiskControl extends AsyncDisposable {
-  /** Of all of them at one instant. */
-  checkpoint(name: string): Promise<{ readonly time: Date }>
-  rollback(name: string): Promise<void>
-  /** `pending`: a backup still reads what is to be merged; it is done after that. */
-  merge(name: string): Promise<{ readonly pending: boolean }>
-  resize(sizeBytes: number): Promise<void>
+  /** The process that serves it now; null for none. */
+  readonly serverPid: number | null
 }
 
 /** Where disks are served: a unix socket, or TCP on a loopback address. */
@@ -39,7 +29,12 @@ export interface DiskActions {
   create(folder: string, options: { readonly sizeBytes: number; readonly blockBytes?: number }): Promise<void>
   importImage(folder: string, image: string, options: { readonly blockBytes?: number }): Promise<void>
   serve(folders: readonly string[], address: ServeAddress): Promise<ServedDisks>
-  control(folders: readonly string[]): Promise<DiskControl>
+  /** Keeps the state of all of them at one instant; through their server, where they are served. As the following. */
+  checkpoint(folders: readonly string[], name: string): Promise<{ readonly time: Date }>
+  rollback(folder: string, name: string): Promise<void>
+  /** `pending`: a backup still reads what is to be merged; it is done after that. */
+  merge(folder: string, name: string): Promise<{ readonly pending: boolean }>
+  resize(folder: string, sizeBytes: number): Promise<void>
   summary(folder: string): Promise<DiskSummary>
   /** The disks directly below a folder, and itself if it is one, by name. */
   list(folder: string): Promise<readonly DiskSummary[]>

@@ -12,10 +12,10 @@ export function showDisk(disk: DiskSummary): string[] {
     ['tracked in', formatBytes(disk.blockBytes)],
     ['generation', String(disk.generation)],
     ['layers', String(disk.layers)],
-    ['in use', disk.inUse ? 'yes' : 'no'],
+    ['served', disk.serverPid === null ? 'no' : `by process ${disk.serverPid}`],
   ]
   const checkpoints = disk.checkpoints.map(({ name, time }) => {
-    return ['checkpoint', time === undefined ? name : `${name}, ${formatTime(time)}`] as const
+    return ['checkpoint', time === '' ? name : `${name}, ${formatTime(time)}`] as const
   })
   return [...rows, ...checkpoints].map(([what, value]) => `${what.padEnd(12)}${value}`)
 }
@@ -27,14 +27,14 @@ export function showDisks(disks: readonly DiskSummary[]): string[] {
       { title: 'disk' },
       { title: 'size', align: 'right' },
       { title: 'takes', align: 'right' },
-      { title: 'in use' },
+      { title: 'served' },
       { title: 'checkpoints' },
     ],
     disks.map((disk) => [
       disk.folder,
       formatBytes(disk.sizeBytes),
       formatBytes(disk.allocatedBytes),
-      disk.inUse ? 'yes' : 'no',
+      disk.serverPid === null ? 'no' : 'yes',
       disk.checkpoints.map(({ name }) => name).join(', '),
     ]),
   )

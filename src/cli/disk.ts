@@ -116,8 +116,7 @@ function checkpointCommand(context: CommandContext, load: Load): Command {
     .argument('<folder...>', 'several are kept at one instant')
     .addHelpText('after', '\nExample:\n  refpoint disk checkpoint before-upgrade ./disks/root ./disks/data')
     .action(async (name: string, folders: string[], _options: object, command: Command) => {
-      await using control = await (await load()).control(folders)
-      const { time } = await control.checkpoint(name)
+      const { time } = await (await load()).checkpoint(folders, name)
       const output = context.output(command)
       output.line(`Checkpoint ${name} of ${folders.join(', ')}: ${formatTime(time)}`)
       output.result({ name, folders, time })
@@ -128,13 +127,16 @@ function rollbackCommand(context: CommandContext, load: Load): Command {
   return new Command('rollback')
     .description('take disks back to a checkpoint: what was written since is gone for good')
     .argument('<name>')
-    .argument('<folder...>')
+    .argument('<folder...>', 'one after the other; what is done is told')
     .addHelpText('after', '\nExample:\n  refpoint disk rollback before-upgrade ./disks/root ./disks/data')
     .action(async (name: string, folders: string[], _options: object, command: Command) => {
-      await using control = await (await load()).control(folders)
-      await control.rollback(name)
+      const actions = await load()
       const output = context.output(command)
-      output.line(`Rolled back to ${name}: ${folders.join(', ')}`)
+      for (const folder of folders) {
+        await actions.rollback(folder, name)
+        output.line(`Rolled back ${folder} to ${name}.`)
+        output.event({ type: 'rolled-back', folder, name })
+      }
       output.result({ name, folders })
     })
 }
@@ -146,12 +148,17 @@ function mergeCommand(context: CommandContext, load: Load): Command {
     .argument('<folder...>')
     .addHelpText('after', '\nExample:\n  refpoint disk merge before-upgrade ./disks/root ./disks/data')
     .action(async (name: string, folders: string[], _options: object, command: Command) => {
-      await using control = await (await load()).control(folders)
-      const { pending } = await control.merge(name)
+      const actions = await load()
       const output = context.output(command)
-      const later = pending ? ' A backup reads it now: it is folded when that has ended.' : ''
-      output.line(`Merged ${name}: ${folders.join(', ')}.${later}`)
-      output.result({ name, folders, pending })
+      const merged: { folder: string; pending: boolean }[] = []
+      for (const folder of folders) {
+        const { pending } = await actions.merge(folder, name)
+        const later = pending ? ' A backup reads it now: it is folded when that has ended.' : ''
+        output.line(`Merged ${name} of ${folder}.${later}`)
+        output.event({ type: 'merged', folder, name, pending })
+        merged.push({ folder, pending })
+      }
+      output.result({ name, disks: merged })
     })
 }
 
@@ -171,8 +178,7 @@ function resizeCommand(context: CommandContext, load: Load): Command {
           fields: { folder, sizeBytes, wantedBytes: size },
         })
       }
-      await using control = await actions.control([folder])
-      await control.resize(size)
+      await actions.resize(folder, size)
       const output = context.output(command)
       output.line(`Resized ${folder}: ${formatBytes(sizeBytes)} to ${formatBytes(size)}`)
       output.result({ folder, beforeBytes: sizeBytes, sizeBytes: size })
