@@ -35,6 +35,8 @@ export interface BackupOptions {
   readonly request: BackupRequest
   readonly signal: AbortSignal
   readonly onEvent?: (event: BackupEvent) => void
+  /** Take over a machine that another host, or another configuration, backed up so far: it was moved. */
+  readonly adopt?: boolean
   /** Count the bytes to read before reading them, for a progress bar. */
   readonly countFirst?: boolean
 }
@@ -77,7 +79,11 @@ class BackupRun {
   async run(): Promise<BackupReport> {
     const { repository } = this.#environment
     const { name, identity } = this.#machine
-    const { uuid } = await openMachine(repository, name, { identity, create: true })
+    const { uuid } = await openMachine(repository, name, {
+      identity,
+      create: true,
+      adopt: this.#options.adopt === true,
+    })
     await using lease = await acquireLease(repository, name, {
       command: this.#environment.command,
       signal: this.#options.signal,

@@ -1,0 +1,173 @@
+import PQueue from 'p-queue'
+import type { Config, MachineConfig } from '../config/config.js'
+import { RefpointError } from '../model/errors.js'
+import type { BackupReport } from '../operations/backup/backup.js'
+import type { BackupEvent } from '../operations/backup/events.js'
+import type { WriteEnvironment } from '../operations/environment.js'
+import { type Context, type GlobalOptions, readConfig } from './context.js'
+import { describePoint } from './describe-point.js'
+import { formatDuration } from './format.js'
+import { createProgressBoard, type Progress } from './progress.js'
+import { describeError } from './report-error.js'
+
+export interface BackupFlags extends GlobalOptions {
+  readonly all?: boolean
+  readonly full?: boolean
+  readonly incremental?: boolean
+  readonly adopt?: boolean
+}
+
+/** `refpoint backup [machine…]`: one point of each machine, side by side within the configured concurrency. */
+export async function backup(context: Context, names: readonly string[], flags: BackupFlags): Promise<void> {
+  if (flags.full === true && flags.incremental === true) {
+    throw new RefpointError('usage', '--full and --incremental exclude each other', { hint: 'Give one of them, or none.' })
+  }
+  const config = await readConfig(context, flags)
+  const machines = chooseMachines(config, names, flags.all === true)
+  const services = await context.services()
+  const repository = await services.buildRepository(
+    flags.repository === undefined ? config.repository : { path: flags.repository },
+  )
+  const { workers, memoryBytes } = config
+  const environment = await services.buildEnvironment(repository, { workers, memoryBytes, command: context.command })
+  const board = await createProgressBoard(context.output)
+  const failures: { machine: string; error: unknown }[] = []
+  const reports: BackupReport[] = []
+  try {
+    const queue = new PQueue({ concurrency: config.concurrentMachines })
+    await Promise.all(
+      machines.map((machine) =>
+        queue.add(async () => {
+          const progress = board.start(machine.name)
+          try {
+            reports.push(await backupOne(context, environment, machine, flags, progress))
+          } catch (error) {
+            failures.push({ machine: machine.name, error })
+            if (machines.length > 1) tellFailure(context, machine.name, error)
+          } finally {
+            progress.done()
+          }
+        }),
+      ),
+    )
+  } finally {
+    board.stop()
+    await environment.pool[Symbol.asyncDispose]()
+  }
+  conclude(context, reports, failures, machines.length)
+}
+
+function chooseMachines(config: Config, names: readonly string[], all: boolean): readonly MachineConfig[] {
+  const known = config.machines.map((machine) => machine.name)
+  const hint = `${config.file} has: ${known.join(', ')}.`
+  if (all && names.length > 0) throw new RefpointError('usage', 'machines were named together with --all', { hint })
+  if (all) return config.machines
+  if (names.length === 0) {
+    if (config.machines.length === 1) return config.machines
+    throw new RefpointError('usage', 'no machine was named', { hint: `Name machines, or say --all. ${hint}` })
+  }
+  return [...new Set(names)].map((name) => {
+    const machine = config.machines.find((candidate) => candidate.name === name)
+    if (machine === undefined) throw new RefpointError('usage', `there is no machine '${name}' in the configuration`, { hint })
+    return machine
+  })
+}
+
+async function backupOne(
+  context: Context,
+  environment: WriteEnvironment,
+  config: MachineConfig,
+  flags: BackupFlags,
+  progress: Progress,
+): Promise<BackupReport> {
+  const { output, signal } = context
+  const { backupMachine } = await import('../operations/backup/backup.js')
+  const services = await context.services()
+  const machine = await services.buildMachine(config)
+  try {
+    const report = await backupMachine(environment, machine, {
+      request: flags.full === true ? 'full' : flags.incremental === true ? 'incremental' : 'auto',
+      adopt: flags.adopt === true,
+      signal,
+      countFirst: output.interactive || output.json,
+      onEvent: (event) => tell(context, event, progress),
+    })
+    for (const line of describePoint(report.manifest, { perStore: output.interactive })) output.line(line)
+    return report
+  } finally {
+    await machine.tracker[Symbol.asyncDispose]()
+  }
+}
+
+function tell({ output }: Context, event: BackupEvent, progress: Progress): void {
+  switch (event.type) {
+    case 'read':
+      progress.advance(event.bytes)
+      return
+    case 'total':
+      progress.total(event.bytes)
+      return
+    case 'warning':
+      output.note(`${event.machine}: warning: ${event.message}`)
+      output.event(event)
+      return
+    case 'step':
+      progress.phase(phases[event.step] ?? '')
+      output.event(event)
+      return
+    case 'plan':
+      output.event(event)
+  }
+}
+
+/** What goes on after a step is done. */
+const phases: Partial<Record<Extract<BackupEvent, { type: 'step' }>['step'], string>> = {
+  locked: 'preparing',
+  cleaned: 'taking the checkpoint',
+  checkpointed: 'planning',
+  planned: 'reading',
+  streamed: 'making the archive durable',
+  archived: 'committing',
+}
+
+function tellFailure({ output }: Context, machine: string, error: unknown): void {
+  const { message, hint } = describeError(error)
+  output.note(`${machine}: failed: ${message}`)
+  if (hint !== undefined) output.note(`  ${hint}`)
+}
+
+function conclude(
+  { output, signal }: Context,
+  reports: readonly BackupReport[],
+  failures: readonly { machine: string; error: unknown }[],
+  count: number,
+): void {
+  const [first] = failures
+  if (signal.aborted) throw signal.reason
+  if (first !== undefined && count === 1) throw first.error
+  if (first !== undefined) {
+    throw new RefpointError('machines-failed', `${failures.length} of ${count} machines failed: ${failures.map((f) => f.machine).join(', ')}`, {
+      hint: 'Each is told above. The points of the others are committed.',
+      fields: {
+        failed: failures.map(({ machine, error }) => ({ machine, ...describeError(error) })),
+        committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
+      },
+    })
+  }
+  const distrusted = reports.filter((report) => report.distrusted.length > 0)
+  if (distrusted.length > 0) {
+    throw new RefpointError(
+      'tracker',
+      `the tracker of ${distrusted.map((report) => `'${report.manifest.machine}'`).join(', ')} missed changes: ${distrusted.flatMap((report) => report.distrusted).join('; ')}`,
+      {
+        hint: 'The point was committed and is right. Earlier tracked points may lack changes: take a --full, and find out why the tracker was wrong.',
+        fields: { committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })) },
+      },
+    )
+  }
+  output.result({ points: reports.map(({ manifest, readBytes }) => ({ ...manifest, readBytes })) })
+  if (count > 1) {
+    const took = Math.max(0, ...reports.map(({ manifest }) => manifest.durationMs))
+    output.line(`${count} machines, all done; the longest took ${formatDuration(took)}`)
+  }
+}

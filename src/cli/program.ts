@@ -1,0 +1,155 @@
+import { Command, CommanderError, Option } from 'commander'
+import type { Context, GlobalOptions } from './context.js'
+import { diskCommand } from './disk.js'
+import type { DiskActions } from './disk-actions.js'
+import type { Output } from './output.js'
+import { createOutput } from './output.js'
+import { reportError } from './report-error.js'
+import type { Services } from './services.js'
+
+export interface ProgramOptions {
+  readonly version: string
+  readonly services: () => Promise<Services>
+  readonly disk: () => Promise<DiskActions>
+  readonly signal: AbortSignal
+  readonly cwd: string
+  readonly env: NodeJS.ProcessEnv
+  readonly stdout: Parameters<typeof createOutput>[0]['stdout']
+  readonly stderr: Parameters<typeof createOutput>[0]['stderr']
+}
+
+/** Runs one command line (without node and script) and returns the exit status. Never throws. */
+export async function runProgram(args: readonly string[], options: ProgramOptions): Promise<number> {
+  const { stdout, stderr } = options
+  const outputFor = (json: boolean): Output => createOutput({ json, stdout, stderr })
+  try {
+    await buildProgram(args, options, outputFor).parseAsync([...args], { from: 'user' })
+    return 0
+  } catch (error) {
+    return reportError(error, outputFor(args.includes('--json')), options.env)
+  }
+}
+
+function buildProgram(args: readonly string[], options: ProgramOptions, outputFor: (json: boolean) => Output): Command {
+  const { signal, cwd, env, services } = options
+  const context = (command: Command): Context => ({
+    output: outputFor(command.optsWithGlobals<GlobalOptions>().json === true),
+    services,
+    signal,
+    cwd,
+    env,
+    command: `refpoint ${args.join(' ')}`,
+  })
+  const program = new Command('refpoint')
+    .description('Image-level incremental backups of virtual machines and block storage')
+    .version(options.version)
+    .option('--config <file>', 'configuration (default: ./refpoint.yaml, $REFPOINT_CONFIG, /etc/refpoint/refpoint.yaml)')
+    .option('--repository <folder>', 'the repository, instead of the one in the configuration')
+    .option('--json', 'one JSON document on stdout, events as JSON lines on stderr')
+    .addHelpText('after', statuses)
+    .configureOutput({
+      writeOut: (text) => options.stdout.write(text),
+      writeErr: (text) => options.stderr.write(text),
+    })
+    .exitOverride((error) => {
+      // Commander prints help and leaves with 1 where no command was given; a missing command is a usage error.
+      if (error.code === 'commander.help') throw new CommanderError(2, error.code, error.message)
+      throw error
+    })
+  const add = (command: Command): Command => {
+    program.addCommand(command)
+    return command
+  }
+
+  add(new Command('init'))
+    .description('create the repository, in the folder that is given or configured')
+    .argument('[dir]', 'an empty folder, or one that does not exist yet')
+    .addHelpText('after', '\nExample:\n  refpoint init /srv/backup')
+    .action(async (dir: string | undefined, _flags: object, command: Command) => {
+      const { init } = await import('./init.js')
+      await init(context(command), dir, command.optsWithGlobals())
+    })
+
+  add(new Command('backup'))
+    .description('take a recovery point: incremental where possible, else full, and say why')
+    .argument('[machine...]', 'machines of the configuration; may be left out if there is only one')
+    .option('--all', 'every machine of the configuration')
+    .addOption(new Option('--full', 'store everything').conflicts('incremental'))
+    .option('--incremental', 'fail rather than store everything')
+    .option('--adopt', 'go on with a machine that was backed up from another host so far')
+    .addHelpText('after', '\nExamples:\n  refpoint backup web01\n  refpoint backup --all\n  refpoint backup web01 --full')
+    .action(async (machines: string[], _flags: object, command: Command) => {
+      const { backup } = await import('./backup.js')
+      await backup(context(command), machines, command.optsWithGlobals())
+    })
+
+  add(new Command('points'))
+    .description('list the recovery points')
+    .argument('[machine]')
+    .addHelpText('after', '\nExamples:\n  refpoint points\n  refpoint points web01 --json')
+    .action(async (machine: string | undefined, _flags: object, command: Command) => {
+      const { points } = await import('./points.js')
+      await points(context(command), machine, command.optsWithGlobals())
+    })
+
+  add(new Command('show'))
+    .description('tell everything about one recovery point')
+    .argument('<machine>')
+    .argument('<point>', 'latest, a point such as 42, or a time')
+    .addHelpText('after', '\nExample:\n  refpoint show web01 42')
+    .action(async (machine: string, point: string, _flags: object, command: Command) => {
+      const { show } = await import('./points.js')
+      await show(context(command), machine, point, command.optsWithGlobals())
+    })
+
+  add(new Command('restore'))
+    .description('restore disks at a point in time')
+    .argument('<machine>')
+    .requiredOption('--at <when>', 'latest, a point such as 42, a day, or a time (local unless it has a zone): the newest point at or before it')
+    .option('--to <dir>', 'a folder for new files, one <disk>.raw each, and the machine’s configuration')
+    .option('--write-to <target>', 'one disk onto an existing device or file')
+    .option('--store <disk...>', 'only these disks')
+    .option('--force', 'overwrite what is there')
+    .addHelpText(
+      'after',
+      '\nExamples:\n' +
+        '  refpoint restore web01 --at latest --to ./restored\n' +
+        '  refpoint restore web01 --at 2026-01-31T03:00 --to ./restored --store root\n' +
+        '  refpoint restore web01 --at 42 --store root --write-to /dev/vg/root --force\n' +
+        '  refpoint restore web01 --at latest --to ./restored --repository /mnt/backup',
+    )
+    .action(async (machine: string, _flags: object, command: Command) => {
+      const { restore } = await import('./restore.js')
+      await restore(context(command), machine, command.optsWithGlobals())
+    })
+
+  add(new Command('verify'))
+    .description('prove that points can be restored, from manifest to byte; name everything that is damaged')
+    .argument('[machine]', 'every machine when left out')
+    .option('--at <when>', 'only this point, with all that it needs')
+    .option('--quick', 'only what tells without reading payload')
+    .addHelpText('after', '\nExamples:\n  refpoint verify\n  refpoint verify web01 --at latest\n  refpoint verify --quick')
+    .action(async (machine: string | undefined, _flags: object, command: Command) => {
+      const { verifyCommand } = await import('./verify.js')
+      await verifyCommand(context(command), machine, command.optsWithGlobals())
+    })
+
+  add(diskCommand({ output: (command) => context(command).output, signal }, options.disk))
+  for (const command of program.commands) inherit(command, program)
+  return program
+}
+
+/** `addCommand` leaves a command's own settings alone: how it ends and where it prints are the program's. */
+function inherit(command: Command, parent: Command): void {
+  command.copyInheritedSettings(parent)
+  for (const child of command.commands) inherit(child, command)
+}
+
+const statuses = `
+Exit statuses:
+  0 done                        10 no repository
+  1 unexpected, or the system   11 locked by another run
+  2 usage or configuration      12 wrong key
+  3 some machines failed        13 damaged
+                                14 the tracker failed
+                               130 cancelled`

@@ -1,0 +1,59 @@
+import { resolve } from 'node:path'
+import { RefpointError } from '../model/errors.js'
+import { choosePoint, listPoints } from '../operations/points.js'
+import { type Context, type GlobalOptions, withEnvironment } from './context.js'
+import { formatBytes, formatDuration, formatTime } from './format.js'
+import { createProgressBoard } from './progress.js'
+import { parseWhen } from './when.js'
+
+export interface RestoreFlags extends GlobalOptions {
+  readonly at: string
+  readonly to?: string
+  readonly writeTo?: string
+  readonly store?: readonly string[]
+  readonly force?: boolean
+}
+
+/** `refpoint restore <machine> --at <when> --to <dir>` */
+export async function restore(context: Context, machine: string, flags: RestoreFlags): Promise<void> {
+  const when = parseWhen(flags.at)
+  const to = targetOf(context, flags)
+  await withEnvironment(context, flags, async (environment) => {
+    const { output, signal } = context
+    const [history] = await listPoints(environment.repository, machine)
+    if (history === undefined) throw new RefpointError('usage', `there is no machine '${machine}'`)
+    const point = choosePoint(history, when)
+    for (const problem of history.problems) output.note(`warning: ${problem.message}`)
+    output.note(`restoring point #${point.point} of '${machine}', taken ${formatTime(point.time)}`)
+    const { restorePoint } = await import('../operations/restore/restore.js')
+    const started = performance.now()
+    const board = await createProgressBoard(output)
+    const progress = board.start(machine)
+    try {
+      const { stores, configFiles } = await restorePoint(
+        environment,
+        { point, points: history.points, stores: flags.store, to, force: flags.force === true, concurrentStores: 2 },
+        { signal, onTotal: (bytes) => progress.total(bytes), onBytes: (bytes) => progress.advance(bytes) },
+      )
+      board.stop()
+      for (const { store, path, sizeBytes, uncheckedBytes } of stores) {
+        output.line(`${store}: ${formatBytes(sizeBytes)} at ${path}`)
+        if (uncheckedBytes > 0) output.note(`${store}: warning: ${formatBytes(uncheckedBytes)} have no known digest and could not be checked`)
+      }
+      for (const path of configFiles) output.line(`configuration: ${path}`)
+      const tookMs = performance.now() - started
+      output.line(`restored point #${point.point} in ${formatDuration(tookMs)}; every digest and content sum was checked`)
+      output.result({ machine, point: point.point, time: point.time, stores, configFiles, tookMs: Math.round(tookMs) })
+    } finally {
+      board.stop()
+    }
+  })
+}
+
+function targetOf({ cwd }: Context, { to, writeTo }: RestoreFlags): { folder: string } | { writeTo: string } {
+  if (to !== undefined && writeTo === undefined) return { folder: resolve(cwd, to) }
+  if (writeTo !== undefined && to === undefined) return { writeTo: resolve(cwd, writeTo) }
+  throw new RefpointError('usage', 'where to restore to was not said', {
+    hint: 'Give either --to <dir> for new files, or --write-to <device or file> with one --store.',
+  })
+}

@@ -1,0 +1,15 @@
+import type { Config, MachineConfig } from '../config/config.js'
+import type { BackupMachine } from '../operations/backup/backup.js'
+import type { WriteEnvironment } from '../operations/environment.js'
+import type { PruneRepository } from '../repository/repository.js'
+
+/** What the commands get from the composition root: they use ports and construct none. */
+export interface Services {
+  readonly version: string
+  buildRepository(where: { readonly path: string }, options?: { readonly create?: boolean }): Promise<PruneRepository>
+  buildEnvironment(
+    repository: PruneRepository,
+    settings: { readonly workers: Config['workers']; readonly memoryBytes: number; readonly command: string },
+  ): Promise<WriteEnvironment>
+  buildMachine(machine: MachineConfig): Promise<BackupMachine>
+}

@@ -1,0 +1,88 @@
+/*
+ * The composition root: the one place that knows which tracker, repository and codec stand behind the ports. New ones
+ * are added to the lists here.
+ */
+import { availableParallelism } from 'node:os'
+import { createRequire } from 'node:module'
+import type { Config, MachineConfig } from './config/config.js'
+import { loadCodec } from './compress/load-codec.js'
+import { ByteBudget } from './operations/byte-budget.js'
+import type { BackupMachine } from './operations/backup/backup.js'
+import type { WriteEnvironment } from './operations/environment.js'
+import { createPool } from './operations/pool.js'
+import { openRepository } from './repository/open.js'
+import type { PruneRepository } from './repository/repository.js'
+import type { Tracker } from './trackers/tracker.js'
+
+const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
+
+/** Name and version, as in manifests. */
+export const agent = `refpoint ${version}`
+export { version }
+
+export interface RepositoryConfig {
+  readonly path: string
+}
+
+/** The repository of a configuration; nothing is touched yet. */
+export async function buildRepository({ path }: RepositoryConfig, { create = false } = {}): Promise<PruneRepository> {
+  const { localRepository } = await import('./repository/local/local-repository.js')
+  return localRepository(path, { create })
+}
+
+/** The tracker of a machine; nothing is touched yet. */
+export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
+  switch (machine.tracker) {
+    case 'disk':
+      return (await import('./trackers/disk/disk-tracker.js')).createDiskTracker({ stores: machine.stores })
+    case 'image':
+      return (await import('./trackers/image/image-tracker.js')).createImageTracker({
+        stores: machine.stores,
+        allowTorn: machine.allowTorn,
+      })
+  }
+}
+
+/** A machine of the configuration as the backup operation takes it. Dispose of its tracker afterwards. */
+export async function buildMachine(machine: MachineConfig): Promise<BackupMachine> {
+  return {
+    name: machine.name,
+    identity: machine.name,
+    trackerName: machine.tracker,
+    tracker: await buildTracker(machine),
+    files: machine.files,
+    level: machine.compressionLevel,
+    concurrentStores: machine.concurrentStores,
+    audit: machine.audit,
+  }
+}
+
+export interface EnvironmentSettings {
+  readonly workers: Config['workers']
+  readonly memoryBytes: number
+  /** The command that runs, for whoever finds a machine locked. */
+  readonly command: string
+}
+
+/**
+ * What the operations work with. The pool must be disposed of.
+ * @throws RefpointError `no-repository`
+ */
+export async function buildEnvironment(
+  repository: PruneRepository,
+  { workers, memoryBytes, command }: EnvironmentSettings,
+): Promise<WriteEnvironment> {
+  const { id } = await openRepository(repository)
+  return {
+    repository,
+    repositoryId: id,
+    codec: await loadCodec(),
+    pool: createPool({
+      script: new URL('./worker.js', import.meta.url),
+      workers: workers === 'auto' ? availableParallelism() : workers,
+    }),
+    budget: new ByteBudget(memoryBytes),
+    agent,
+    command,
+  }
+}
