@@ -46,13 +46,6 @@ export class Drain {
     if (this.#pauses > 0) return Promise.resolve()
     this.failure = undefined
     this.#running = this.#loop()
-      .catch((error: unknown) => {
-        this.failure = error
-        throw error
-      })
-      .finally(() => {
-        this.#running = undefined
-      })
     return this.#running
   }
 
@@ -68,11 +61,20 @@ export class Drain {
   }
 
   async #loop(): Promise<void> {
-    for (let pair = this.#next(); pair !== undefined; pair = this.#next()) {
-      const { upper, lower } = pair
-      await this.#disk.structure.run(() => this.#begin(upper, lower))
-      if (!(await this.#copy(upper, lower))) return
-      await this.#disk.structure.run(() => this.#finish(upper, lower))
+    await Promise.resolve()
+    try {
+      for (let pair = this.#next(); pair !== undefined; pair = this.#next()) {
+        const { upper, lower } = pair
+        await this.#disk.structure.run(() => this.#begin(upper, lower))
+        if (!(await this.#copy(upper, lower))) return
+        await this.#disk.structure.run(() => this.#finish(upper, lower))
+      }
+    } catch (error) {
+      this.failure = error
+      throw error
+    } finally {
+      // In the same turn as the last look for work: whoever starts it later finds it ended, and work is not missed.
+      this.#running = undefined
     }
   }
 
