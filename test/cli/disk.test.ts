@@ -1,9 +1,10 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Command } from 'commander'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { diskCommand } from '../../src/cli/disk.js'
 import { diskActions } from '../../src/compose-disk.js'
 import { describeWith } from '../layers.js'
@@ -141,5 +142,21 @@ describeWith(['qemu-io'], 'refpoint disk serve', () => {
       await serving
     }
     expect((await disk(['info', root], { json: true })).json).toMatchObject({ serverPid: null })
+  })
+
+  test('as a program of its own it ends well when it is told to stop', async () => {
+    const root = join(temporaryFolder(), 'root')
+    await disk(['create', root, '--size', '8MiB'])
+    const main = join(import.meta.dirname, '..', '..', 'dist', 'main.js')
+    const child = spawn(process.execPath, [main, 'disk', 'serve', root, '--tcp', '0'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const [line] = await once(child.stdout, 'data')
+    const uri = /nbd:\/\/\S+/.exec(String(line))?.[0] ?? ''
+    expect(uri).toMatch(/^nbd:\/\/127\.0\.0\.1:\d+\/root$/)
+    expect(await client(uri, 'write -P 7 0 64k')).toContain('wrote 65536/65536')
+    child.kill('SIGTERM')
+    expect(await once(child, 'exit')).toEqual([0, null])
   })
 })
