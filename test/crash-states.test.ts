@@ -15,7 +15,10 @@ function outcomes(recording: Recording, states: readonly CrashState[]): Set<stri
       materialise(recording, state, folder)
       return readdirSync(folder, { recursive: true, encoding: 'utf8' })
         .sort()
-        .map((name) => (statSync(join(folder, name)).isDirectory() ? `${name}/` : `${name}: ${runs(join(folder, name))}`))
+        .map((name) => {
+          const path = join(folder, name)
+          return statSync(path).isDirectory() ? `${name}/` : `${name}: ${runs(path)}`
+        })
         .join('; ')
     }),
   )
@@ -75,7 +78,8 @@ it('keeps names by the sync of their folder, and never loses a file to a rename'
     new Set(['old: 1x8', 'new: 1x8', 'new: 1x8; old: 1x8']),
   )
   await recording.files.syncFolder(folder)
-  expect(outcomes(recording, crashStates(recording, { seed: 3, from: recording.now() }))).toEqual(new Set(['new: 1x8']))
+  const after = outcomes(recording, crashStates(recording, { seed: 3, from: recording.now() }))
+  expect(after).toEqual(new Set(['new: 1x8']))
 })
 
 it('replaces by a rename either wholly or not at all, and shows an empty file where content was not synced', async () => {

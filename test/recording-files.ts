@@ -48,7 +48,12 @@ export type Change =
   | { readonly type: 'sync'; readonly node: number }
   | { readonly type: 'sync-folder'; readonly node: number }
   /** A name appears (`add`), disappears (`remove`), or both at once (a rename). */
-  | { readonly type: 'names'; readonly add?: NameOf; readonly remove?: Omit<NameOf, 'node'>; readonly made?: 'file' | 'folder' }
+  | {
+      readonly type: 'names'
+      readonly add?: NameOf
+      readonly remove?: Omit<NameOf, 'node'>
+      readonly made?: 'file' | 'folder'
+    }
 
 export interface NameOf {
   readonly folder: number

@@ -38,7 +38,17 @@ const LOCK_EX_NB = 2 | 4
 const F_OFD_GETLK = 36
 const F_OFD_SETLK = 37
 const lockTypes = { read: 0, write: 1, unlock: 2 } as const
-const errnos = { EAGAIN: 11, EACCES: 13, EINTR: 4, ENXIO: 6, EXDEV: 18, EINVAL: 22, ENOTTY: 25, ENOSYS: 38, EOPNOTSUPP: 95 }
+const errnos = {
+  EINTR: 4,
+  ENXIO: 6,
+  EAGAIN: 11,
+  EACCES: 13,
+  EXDEV: 18,
+  EINVAL: 22,
+  ENOTTY: 25,
+  ENOSYS: 38,
+  EOPNOTSUPP: 95,
+} as const
 
 let loading: Promise<Native | undefined> | undefined
 
@@ -80,9 +90,9 @@ async function load(): Promise<Native | undefined> {
     throw systemError(syscall, -result)
   }
 
-  const noFallocate = [errnos.EOPNOTSUPP, errnos.ENOSYS, errnos.EINVAL]
-  const noClone = [errnos.EOPNOTSUPP, errnos.EXDEV, errnos.EINVAL, errnos.ENOTTY, errnos.ENOSYS]
-  const taken = [errnos.EAGAIN, errnos.EACCES]
+  const noFallocate: number[] = [errnos.EOPNOTSUPP, errnos.ENOSYS, errnos.EINVAL]
+  const noClone: number[] = [errnos.EOPNOTSUPP, errnos.EXDEV, errnos.EINVAL, errnos.ENOTTY, errnos.ENOSYS]
+  const taken: number[] = [errnos.EAGAIN, errnos.EACCES]
 
   return {
     nextData(fd, offset) {

@@ -23,7 +23,8 @@ export async function commitPoint(repository: WriteRepository, manifest: PointMa
 function leaseLost(manifest: PointManifest, found: SlotManifest | undefined): RefpointError {
   const { machine, point } = manifest
   const why = found?.type === 'aborted' ? `: ${found.reason}` : ', which another run has taken'
-  return new RefpointError('locked', `the lease on machine '${machine}' was lost before point #${point} was committed${why}`, {
+  const message = `the lease on machine '${machine}' was lost before point #${point} was committed${why}`
+  return new RefpointError('locked', message, {
     hint: 'Nothing was committed and nothing is lost: run the backup again.',
     fields: { machine, point },
   })

@@ -65,7 +65,11 @@ export async function listEpochs(repository: ReadRepository, machine: string): P
 }
 
 /** Names of everything that epochs before this one left. */
-export async function listOlder(repository: ReadRepository, machine: string, epoch: number): Promise<readonly string[]> {
+export async function listOlder(
+  repository: ReadRepository,
+  machine: string,
+  epoch: number,
+): Promise<readonly string[]> {
   const folder = locksFolder(machine)
   const names = await repository.children(folder)
   return names

@@ -73,7 +73,11 @@ export interface Lease extends AsyncDisposable {
  * Takes the lease on a machine and keeps it renewed until it is released.
  * @throws RefpointError `locked` when another run holds it, `damaged`, `io`; the signal's reason, unwrapped.
  */
-export async function acquireLease(repository: PruneRepository, machine: string, options: LeaseOptions): Promise<Lease> {
+export async function acquireLease(
+  repository: PruneRepository,
+  machine: string,
+  options: LeaseOptions,
+): Promise<Lease> {
   const { signal, waitMs = 0, clock = systemClock, self = currentProcess() } = options
   const giveUpAt = clock.now() + waitMs
   for (;;) {
@@ -160,12 +164,13 @@ async function take(repository: PruneRepository, machine: string, record: LeaseR
 }
 
 function held(machine: string, record: LeaseRecord): RefpointError {
-  const { holder, command, since, ttlMs } = record
+  const { holder, command, since } = record
+  const seconds = Math.ceil(record.ttlMs / 1000)
   return new RefpointError(
     'locked',
     `machine '${machine}' is held by '${command}' (pid ${holder.pid} on ${holder.host}) since ${since}`,
     {
-      hint: `Wait until it is done. Should it be dead, its lease ends by itself after ${Math.ceil(ttlMs / 1000)} s of silence.`,
+      hint: `Wait until it is done. Should it be dead, its lease ends by itself after ${seconds} s of silence.`,
       fields: { machine, command, host: holder.host, pid: holder.pid, since },
     },
   )

@@ -106,7 +106,7 @@ function otherMachine(found: MachineRecord, mine: { readonly hostId: string; rea
   const otherHost = found.hostId !== mine.hostId
   const what = otherHost ? `is the machine of another host (${found.host})` : 'has been another machine or other disks'
   return new RefpointError('config', `machine '${found.name}' of this repository ${what}`, {
-    hint: 'If these are two machines, give this one another name. If it is the same one, moved, let it be adopted.',
+    hint: 'If these are two machines, give this one another name. If it is the same one, moved, say --adopt once.',
     fields: { machine: found.name, uuid: found.uuid, recordedHost: found.host, thisHost: mine.host, otherHost },
   })
 }

@@ -25,14 +25,18 @@ export interface ReadRepository {
   stat(name: string): Promise<ObjectInfo | undefined>
   /** Objects whose name starts with the folder `prefix` (no trailing slash, '' for all), in name order, recursively. */
   list(prefix: string): AsyncIterable<ObjectInfo>
-  /** Names of what is directly below `prefix`: objects and folders, in order, without the prefix. */
+  /**
+   * Names of what is directly below `prefix`: objects and folders, in order, without the prefix. Also what is there
+   * under names that no object can have, so that a place in other use is not taken for empty.
+   */
   children(prefix: string): Promise<readonly string[]>
 }
 
 export interface WriteRepository extends ReadRepository {
   /**
    * Stores an object durably: when the promise resolves it survives a power cut, and before that no reader sees it.
-   * Replaces an object of that name as a whole (only lock heartbeats are replaced). Nothing is left when it fails.
+   * Replaces an object of that name as a whole (only lock heartbeats, and the record of a machine that is adopted, are
+   * replaced). Nothing is left when it fails. The pieces must not change any more once they were given.
    */
   put(name: string, content: ByteStream, options?: { readonly signal?: AbortSignal }): Promise<ObjectInfo>
   /**

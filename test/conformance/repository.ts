@@ -7,6 +7,9 @@ const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
 const text = (content: Uint8Array | undefined): string | undefined =>
   content === undefined ? undefined : new TextDecoder().decode(content)
 
+const badNames = ['', '/', '/a', 'a/', 'a//b', '..', 'a/../b', './a', '.a', 'a/.tmp', 'a b', 'a\0', 'ä', 'a\\b']
+  .concat('x'.repeat(1025))
+
 /** What every repository promises; `make` gives a new and empty one. */
 export function repositoryConformance(name: string, make: () => PruneRepository | Promise<PruneRepository>): void {
   describe(`${name}: a repository`, () => {
@@ -69,7 +72,7 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
       expect(await repository.claim('a/b', bytes('new'))).toBe('created')
     })
 
-    it.each(['', '/', '/a', 'a/', 'a//b', '..', 'a/../b', './a', '.a', 'a/.tmp', 'a b', 'a\0', 'ä', 'a\\b', 'x'.repeat(1025)])(
+    it.each(badNames)(
       'refuses the name %j before it touches storage',
       async (bad) => {
         const repository = await make()

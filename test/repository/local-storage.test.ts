@@ -52,15 +52,15 @@ describe('a local repository whose storage fails', () => {
   it('does not know whether it committed when the folder can not be synced', async () => {
     const folder = temporaryFolder()
     await localRepository(folder).put('m/other', [])
-    const repository = localRepository(folder, {
-      files: { ...nodeFiles, syncFolder: (path) => (existsSync(join(path, 'x')) ? failWith('EIO', 'fsync')() : nodeFiles.syncFolder(path)) },
-    })
+    const syncFolder: Files['syncFolder'] = (path) =>
+      existsSync(join(path, 'x')) ? failWith('EIO', 'fsync')() : nodeFiles.syncFolder(path)
+    const repository = localRepository(folder, { files: { ...nodeFiles, syncFolder } })
     await expect(repository.claim('m/x', bytes('x'))).rejects.toMatchObject({ code: 'commit-unknown' })
     await expect(repository.put('m/x', [bytes('x')])).rejects.toMatchObject({ code: 'io' })
     expect(readdirSync(join(folder, 'm'))).toEqual(['other', 'x'])
   })
 
-  it('does not know whether it committed when the link failed in an unclear way, and knows when in a clear one', async () => {
+  it('does not know whether it committed when the link failed unclearly, and knows when clearly', async () => {
     const folder = temporaryFolder()
     const withLink = (link: Files['link']) => localRepository(folder, { files: { ...nodeFiles, link } })
     const claim = (link: Files['link']) => withLink(link).claim('x', bytes('x'))

@@ -51,11 +51,19 @@ describe('manifests', () => {
     ['is of another machine', (make) => make({ point: 2, machine: 'web02' }), "is of machine 'web02'"],
     ['has another uuid', (make) => make({ point: 2, machineUuid: 'other' }), 'of another machine (uuid other)'],
     ['is its own parent', (make) => make({ point: 2, parent: 2 }), 'not earlier'],
-    ['names an archive elsewhere', (make) => make({ point: 2, archive: { ...make({}).archive, name: '../x' } }), 'outside'],
+    [
+      'names an archive elsewhere',
+      (make) => make({ point: 2, archive: { ...make({}).archive, name: '../x' } }),
+      'outside',
+    ],
     ['is of a newer format', (make) => ({ ...make({ point: 2 }), format: 2 }), 'needs a newer refpoint (format 2)'],
     ['needs a newer reader', (make) => make({ point: 2, requires: ['age'] }), 'needs a newer refpoint (age)'],
     ['lacks a field', (make) => ({ ...make({ point: 2 }), stores: undefined }), 'stores: '],
-    ['names a store twice', (make) => make({ point: 2, stores: [...make({}).stores, ...make({}).stores] }), 'named twice'],
+    [
+      'names a store twice',
+      (make) => make({ point: 2, stores: [...make({}).stores, ...make({}).stores] }),
+      'named twice',
+    ],
   ])('tell the point whose manifest %s', async (_name, value, message) => {
     const { repository, make, write } = await machineWith(3)
     await write(2, value(make))
@@ -114,7 +122,8 @@ describe('a commit', () => {
     await commitPoint(repository, make({ point: 2 }))
     await commitPoint(repository, make({ point: 2 }))
     const other = commitPoint(repository, make({ point: 2, nonce: 'other' }))
-    await expect(other).rejects.toMatchObject({ code: 'locked', hint: expect.stringContaining('Nothing was committed') })
+    const hint = expect.stringContaining('Nothing was committed')
+    await expect(other).rejects.toMatchObject({ code: 'locked', hint })
     expect((await readManifests(repository, 'web01')).points[1]?.nonce).toBe('nonce-2')
   })
 

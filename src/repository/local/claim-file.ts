@@ -60,7 +60,8 @@ async function isSameFile(one: string, other: string): Promise<boolean> {
 }
 
 function unknownOutcome(path: string, cause: unknown): RefpointError {
-  return new RefpointError('commit-unknown', `can't tell whether ${path} is there to stay: ${errorCode(cause) ?? cause}`, {
+  const message = `can't tell whether ${path} is there to stay: ${errorCode(cause) ?? cause}`
+  return new RefpointError('commit-unknown', message, {
     hint: 'Check the storage, then run again: the next run finds out and goes on from there.',
     cause,
     fields: { path },

@@ -23,7 +23,8 @@ export function memoryRepository(): PruneRepository {
     async read(name, limitBytes) {
       const buffer = find(name)
       if (buffer !== undefined && buffer.byteLength > limitBytes) {
-        throw new RefpointError('damaged', `object ${name} is ${buffer.byteLength} bytes, at most ${limitBytes} expected`)
+        const message = `object ${name} is ${buffer.byteLength} bytes, at most ${limitBytes} expected`
+        throw new RefpointError('damaged', message, { fields: { object: name, limitBytes } })
       }
       return buffer === undefined ? undefined : new Uint8Array(buffer).slice()
     },
