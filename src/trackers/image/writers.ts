@@ -28,16 +28,26 @@ function* loopDevices(identity: FileIdentity): Generator<string> {
 }
 
 function* processes(identity: FileIdentity): Generator<string> {
-  const names = new Set([basename(identity.path), basename(realpathSync(identity.path))])
+  const mayBe = candidates(identity)
   for (const pid of entries('/proc').filter((entry) => /^\d+$/.test(entry))) {
     const writes = entries(`/proc/${pid}/fd`).some((fd) => {
       const target = link(`/proc/${pid}/fd/${fd}`)
-      // By name first: to stat every file of every process could hang on a dead network mount.
-      if (target === undefined || !names.has(basename(target))) return false
+      if (target === undefined || !mayBe(target)) return false
       return isSame(`/proc/${pid}/fd/${fd}`, identity) && isWritable(text(`/proc/${pid}/fdinfo/${fd}`))
     })
     if (writes) yield `${text(`/proc/${pid}/comm`) ?? 'a process'} (pid ${pid})`
   }
+}
+
+/**
+ * Which names are looked at: to stat every file of every process could hang on a dead network mount. A file has its
+ * name in every mount namespace; a device may have another one (libvirt gives each machine a /dev of its own, where
+ * QEMU's lock bytes are not ours either), so that every device counts.
+ */
+function candidates({ path, rdev }: FileIdentity): (target: string) => boolean {
+  if (rdev !== undefined) return (target) => target.startsWith('/dev/')
+  const names = new Set([basename(path), basename(realpathSync(path))])
+  return (target) => names.has(basename(target))
 }
 
 /** The access mode is in the lowest two bits of the flags, which are octal: 1 write only, 2 read and write. */

@@ -85,6 +85,16 @@ describeWith(['loop-xfs'], 'block devices', () => {
     await expect(checkpoint.assertStable()).rejects.toThrow(`${device} was written while it was read`)
   })
 
+  test('one that a process has open for writing is refused, though it could be opened exclusively', async () => {
+    const { device } = loopDevice(1 << 20)
+    const fd = openSync(device, 'r+')
+    try {
+      await expect(checkpointOf({ root: device })).rejects.toThrow(`pid ${process.pid}`)
+    } finally {
+      closeSync(fd)
+    }
+  })
+
   test('one that is mounted is refused, naming where', async () => {
     const { device, folder } = mountXfs()
     await expect(checkpointOf({ root: device })).rejects.toMatchObject({
