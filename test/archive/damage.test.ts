@@ -26,6 +26,8 @@ async function sound(): Promise<Buffer> {
 }
 
 const bytes = await sound()
+const otherNumber = await tarHeader('stores/root/data/1', 200_192, time)
+const otherSize = await tarHeader('stores/root/data/0', 199_680, time)
 
 /** Offset of each frame, and of the seek table. */
 function offsets(archive: Buffer): number[] {
@@ -174,8 +176,8 @@ describe('a damaged archive', () => {
     ['a header without a machine', json(1, (value) => delete value['machine']), /refpoint\.json: machine/],
     ['an index of another point', json(11, (value) => (value['point'] = 7)), /index\.json: it is of point 7/],
     ['an index of another store', json(11, (value) => ((value['stores'] as { name: string }[])[0] = { ...(value['stores'] as { name: string }[])[0], name: 'r' })), /names the stores r,/],
-    ['a data member of another name', new Map([[4, await tarHeader('stores/root/data/1', 200_192, time)]]), /no such member/],
-    ['a data member of another size', new Map([[4, await tarHeader('stores/root/data/0', 200_193, time)]]), /its frames hold|no content|begins/],
+    ['a data member of another name', new Map([[4, otherNumber]]), /no such member/],
+    ['a data member of another size', new Map([[4, otherSize]]), /its frames hold 200192 bytes|tar stream can not be read/],
     ['an end that is not zero', new Map([[12, Buffer.alloc(1024, 1)]]), /end of the tar stream|index\.json/],
   ])('with %s', async (_, replace, message) => {
     const error = await failure(rebuilt(replace))
