@@ -82,7 +82,7 @@ it('keeps names by the sync of their folder, and never loses a file to a rename'
   expect(after).toEqual(new Set(['new: 1x8']))
 })
 
-it('replaces by a rename either wholly or not at all, and shows an empty file where content was not synced', async () => {
+it('replaces by a rename wholly or not at all, by an empty file where content was not synced', async () => {
   const folder = temporaryFolder()
   writeFileSync(join(folder, 'a'), full(1, 8))
   const recording = recordFiles(folder)

@@ -12,7 +12,7 @@ export function isSegment(text: string): boolean {
 export function checkName(name: string): void {
   if (name.length <= maxNameLength && name.split('/').every(isSegment)) return
   throw new RefpointError('usage', `not a legal object name: ${JSON.stringify(name.slice(0, 200))}`, {
-    hint: 'Names are segments of letters, digits, ".", "_" and "-", each starting with a letter or digit, joined by "/".',
+    hint: 'Use letters, digits, ".", "_" and "-", each part beginning with a letter or digit, joined by "/".',
     fields: { name },
   })
 }
