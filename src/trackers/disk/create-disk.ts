@@ -92,6 +92,7 @@ async function makeDisk(
     const generations = await files.open(generationsPath(folder), 'create')
     await generations.sync()
     await generations.close()
+    await files.syncFolder(folder)
     await writeDiskFile(files, folder, {
       format: 1,
       uuid: randomUUID(),

@@ -67,7 +67,7 @@ export class Layer {
   }
 }
 
-/** Creates a layer's two files, whole and synced; their names are not durable before the folder is synced. */
+/** Creates a layer's two files; durable when it resolves, so that disk.json may speak of them. */
 export async function createLayerFiles(place: LayerPlace, id: number): Promise<void> {
   const data = await place.files.open(dataPath(place.folder, id), 'create')
   try {
@@ -77,8 +77,10 @@ export async function createLayerFiles(place: LayerPlace, id: number): Promise<v
     await data.close()
   }
   await createMapFile(place, id)
+  await place.files.syncFolder(place.folder)
 }
 
+/** Not durable before the folder is synced. */
 export async function createMapFile(place: LayerPlace, id: number): Promise<void> {
   const map = await place.files.open(mapPath(place.folder, id), 'create')
   try {

@@ -228,7 +228,7 @@ class Program {
 }
 
 const seed = runSeed()
-const programs = Number(process.env['REFPOINT_PROGRAMS'] ?? 25)
+const programs = Number(process.env['REFPOINT_PROGRAMS'] ?? 10)
 
 it(`holds what was written and tells what changed, over any sequence of operations (seed ${seed})`, async () => {
   for (let index = 0; index < programs; index += 1) {
