@@ -10,6 +10,8 @@ export interface Fault {
   /** The way to it, such as `machines.web01.tracker`; empty for the file as a whole. */
   readonly key: string
   readonly message: string
+  /** The key that an unknown one most likely stands for. */
+  readonly meant?: string
 }
 
 type Path = readonly PropertyKey[]
@@ -21,7 +23,11 @@ export function explainIssue(issue: z.core.$ZodIssue, document: Document, lines:
     return { ...position(path, document, lines, onKey), key: path.map(String).join('.'), message }
   }
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => at([...issue.path, key], unknownKey(key, issue.path, document), true))
+    return issue.keys.map((key) => {
+      const near = nearKey(key, keysAt(issue.path, document))
+      const fault = at([...issue.path, key], unknownKey(key, near, keysAt(issue.path, document)), true)
+      return near === undefined ? fault : { ...fault, meant: [...issue.path, near].map(String).join('.') }
+    })
   }
   if (issue.code === 'invalid_key') {
     const expected = issue.issues.map(({ message }) => message).join('; ')
@@ -47,12 +53,13 @@ function article(type: string): string {
   return `a ${type}`
 }
 
-function unknownKey(key: string, path: Path, document: Document): string {
-  const known = keysAt(path, document)
+function nearKey(key: string, known: readonly string[]): string | undefined {
   const near = known.length === 0 ? undefined : closest(key, [...known])
-  if (near !== undefined && distance(key, near) <= Math.max(2, Math.floor(near.length / 3))) {
-    return `unknown key "${key}"; did you mean "${near}"?`
-  }
+  return near !== undefined && distance(key, near) <= Math.max(2, Math.floor(near.length / 3)) ? near : undefined
+}
+
+function unknownKey(key: string, near: string | undefined, known: readonly string[]): string {
+  if (near !== undefined) return `unknown key "${key}"; did you mean "${near}"?`
   const elsewhere = { memory: 'defaults.memory', workers: 'defaults.compression.workers' }[key]
   const hint = elsewhere === undefined ? '' : `; it holds for all machines together and belongs to ${elsewhere}`
   return `unknown key "${key}"${hint}; known here: ${known.join(', ')}`

@@ -25,11 +25,12 @@ export function parseConfig(text: string, file: string): Config {
   if (broken.length > 0) throw faulty(file, broken)
   const parsed = configSchema.safeParse(toValues(document, file))
   if (parsed.success) return resolveConfig(parsed.data, file)
+  const faults = parsed.error.issues.flatMap((issue) => explainIssue(issue, document, lines))
+  // A misspelt key is missing under its right name, too: told once.
+  const misspelt = new Set(faults.map(({ meant }) => meant))
   throw faulty(
     file,
-    parsed.error.issues
-      .flatMap((issue) => explainIssue(issue, document, lines))
-      .toSorted((a, b) => a.line - b.line || a.col - b.col),
+    faults.filter(({ key }) => !misspelt.has(key)).toSorted((a, b) => a.line - b.line || a.col - b.col),
   )
 }
 
