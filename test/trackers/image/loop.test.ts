@@ -1,7 +1,10 @@
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { closeSync, fsyncSync, openSync, readFileSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { loadNative } from '../../../src/files/native.js'
 import { describeWith } from '../../layers.js'
 import { checkpointOf, contentOf, owner } from './checkpoint.js'
 import { loopDevice, mountXfs } from './loop-mount.js'
@@ -49,6 +52,33 @@ describeWith(['loop-xfs'], 'live images on a file system that clones files', () 
     await using checkpoint = await checkpointOf(stores, { allowTorn: true })
     expect(checkpoint.consistency).toBe('torn')
     expect(checkpoint.warnings).toHaveLength(2)
+  })
+
+  test('a run that is killed with its checkpoint open leaves neither clone nor lock', async () => {
+    const { folder } = mountXfs()
+    const { path } = liveImage(folder, 'root.img')
+    const quiet = join(folder, 'data.img')
+    writeFileSync(quiet, 'data')
+    const tracker = join(import.meta.dirname, '..', '..', '..', 'dist', 'trackers', 'image', 'image-tracker.js')
+    const script = `
+      const { createImageTracker } = await import(${JSON.stringify(tracker)})
+      const stores = { root: { path: process.argv[1] }, data: { path: process.argv[2] } }
+      const options = { owner: ${JSON.stringify(owner)}, signal: new AbortController().signal }
+      const checkpoint = await createImageTracker({ stores, allowTorn: false }).checkpoint(options)
+      console.log(checkpoint.consistency)
+      setInterval(() => {}, 1000)`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script, path, quiet], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    expect(String((await once(child.stdout, 'data'))[0]).trim()).toBe('crash')
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    expect(readdirSync(folder).toSorted()).toEqual(['data.img', 'root.img'])
+    const native = await loadNative()
+    const fd = openSync(quiet, 'r+')
+    expect(native?.ofdLock(fd, 201, 1, 'write')).toBe(true)
+    closeSync(fd)
   })
 
   test('a clone that a killed run left is removed, one of another owner is not', async () => {
