@@ -47,7 +47,6 @@ export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
 export async function buildMachine(machine: MachineConfig): Promise<BackupMachine> {
   return {
     name: machine.name,
-    identity: machine.name,
     trackerName: machine.tracker,
     tracker: await buildTracker(machine),
     files: machine.files,

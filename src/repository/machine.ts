@@ -15,8 +15,6 @@ export interface MachineRecord {
   /** Which host backs it up: `hostIdentity`, and the host's name for messages. */
   readonly hostId: string
   readonly host: string
-  /** What is backed up, as the caller's fingerprint of it. */
-  readonly identity: string
   /** ISO 8601, UTC. */
   readonly createdAt: string
 }
@@ -24,9 +22,7 @@ export interface MachineRecord {
 export interface OpenMachineOptions {
   /** Whether to record a machine that is not there yet; else that is an error. */
   readonly create: boolean
-  /** Fingerprint of the source: the same at every run on the same machine, another on any other. */
-  readonly identity: string
-  /** Whether to take a machine over that another host, or another source, was backed up to so far. */
+  /** Whether to take a machine over that another host backed up so far. */
   readonly adopt?: boolean
   readonly hostId?: string
 }
@@ -38,7 +34,6 @@ const schema = z.object({
   uuid: z.uuid(),
   hostId: z.string(),
   host: z.string(),
-  identity: z.string(),
   createdAt: z.iso.datetime(),
 })
 
@@ -52,7 +47,7 @@ export async function openMachine(
   options: OpenMachineOptions,
 ): Promise<MachineRecord> {
   checkMachineName(name)
-  const mine = { hostId: options.hostId ?? hostIdentity(), host: hostname(), identity: options.identity }
+  const mine = { hostId: options.hostId ?? hostIdentity(), host: hostname() }
   let found = await readMachine(repository, name)
   if (found === undefined) {
     if (!options.create) throw unknownMachine(repository, name)
@@ -62,7 +57,7 @@ export async function openMachine(
     found = await readMachine(repository, name)
     if (found === undefined) throw unknownMachine(repository, name)
   }
-  if (found.hostId === mine.hostId && found.identity === mine.identity) return found
+  if (found.hostId === mine.hostId) return found
   if (options.adopt !== true) throw otherMachine(found, mine)
   const adopted: MachineRecord = { ...found, ...mine }
   await repository.put(machineRecordName(name), [encodeJson(adopted)])
@@ -103,10 +98,8 @@ function unknownMachine(repository: ReadRepository, name: string): RefpointError
 }
 
 function otherMachine(found: MachineRecord, mine: { readonly hostId: string; readonly host: string }): RefpointError {
-  const otherHost = found.hostId !== mine.hostId
-  const what = otherHost ? `is the machine of another host (${found.host})` : 'has been another machine or other disks'
-  return new RefpointError('config', `machine '${found.name}' of this repository ${what}`, {
+  return new RefpointError('config', `machine '${found.name}' of this repository is the machine of another host (${found.host})`, {
     hint: 'If these are two machines, give this one another name. If it is the same one, moved, say --adopt once.',
-    fields: { machine: found.name, uuid: found.uuid, recordedHost: found.host, thisHost: mine.host, otherHost },
+    fields: { machine: found.name, uuid: found.uuid, recordedHost: found.host, thisHost: mine.host },
   })
 }

@@ -12,7 +12,7 @@ import { temporaryFolder } from '../temporary.js'
 import { pointManifest } from './manifest.js'
 
 const seed = Number(process.env['REFPOINT_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-const machineOptions = { create: true, identity: '', hostId: '' }
+const machineOptions = { create: true, hostId: '' }
 
 /** After the power cut the host has booted anew: another realm, and nobody is there to renew anything. */
 const afterBoot: ProcessIdentity = { host: 'here', realm: 'after the boot', pid: 1, start: '1' }

@@ -15,7 +15,7 @@ const aborted = (point: number) =>
 /** A machine with `count` points, and how to write its manifests. */
 async function machineWith(count: number) {
   const repository = memoryRepository()
-  const { uuid } = await openMachine(repository, 'web01', { create: true, identity: '', hostId: '' })
+  const { uuid } = await openMachine(repository, 'web01', { create: true, hostId: '' })
   const make = (fields: Partial<PointManifest>) => pointManifest({ machineUuid: uuid, ...fields })
   const write = (slot: number, value: unknown) => repository.put(pointName('web01', slot), [encodeJson(value)])
   for (let point = 1; point <= count; point += 1) await write(point, make({ point }))

@@ -20,8 +20,6 @@ import { writePoint } from './write-point.js'
 /** One machine to back up. */
 export interface BackupMachine {
   readonly name: string
-  /** What the stores are, so that two hosts' machines of one name are told apart. */
-  readonly identity: string
   readonly trackerName: string
   readonly tracker: Tracker
   /** The machine's own configuration files: name in the archive to path. */
@@ -78,9 +76,8 @@ class BackupRun {
 
   async run(): Promise<BackupReport> {
     const { repository } = this.#environment
-    const { name, identity } = this.#machine
+    const { name } = this.#machine
     const { uuid } = await openMachine(repository, name, {
-      identity,
       create: true,
       adopt: this.#options.adopt === true,
     })
