@@ -86,7 +86,8 @@ class ArchiveWalk {
         this.#options.onProgress?.(this.#archive.frames.offsetOf(frame), this.#totalBytes)
       }
       const end = await this.#archive.readFrame(last)
-      if (end.length !== 1024 || end.some((byte) => byte !== 0)) throw this.#damage('end of the tar stream', 'not zeroes')
+      const zeroes = end.length === 1024 && end.every((byte) => byte === 0)
+      if (!zeroes) throw this.#damage('end of the tar stream', 'not zeroes')
       await tar.push(end)
       await tar.end().catch((error: unknown) => {
         throw this.#damage('end of the tar stream', reasonOf(error))
@@ -103,7 +104,9 @@ class ArchiveWalk {
   /** Reads the member that begins at `frame`; returns the frame after it. */
   async #member(tar: TarWalk, frame: number): Promise<number> {
     const [entry, ...more] = await this.#push(tar, frame)
-    if (entry === undefined || more.length > 0) throw this.#damage(`frame ${frame}`, 'it is not the header of one member')
+    if (entry === undefined || more.length > 0) {
+      throw this.#damage(`frame ${frame}`, 'it is not the header of one member')
+    }
     const role = this.#role(entry, frame)
     const end = filled(entry.bytes)
     let read = 0
@@ -111,7 +114,8 @@ class ArchiveWalk {
     for (; read < end; next += 1) {
       if (next >= this.#archive.frames.count - 1) throw this.#damage(entry.name, 'it goes on past the last frame')
       this.#options.signal?.throwIfAborted()
-      if ((await this.#push(tar, next)).length > 0) throw this.#damage(entry.name, `a member begins within frame ${next}`)
+      const begun = await this.#push(tar, next)
+      if (begun.length > 0) throw this.#damage(entry.name, `a member begins within frame ${next}`)
       this.#roles[next] = role
       read += this.#archive.frames.contentBytes(next)
     }

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { extract } from 'tar-stream'
+import { tarEntryDefect } from './tar-entry-defect.js'
 
 export interface ExtractedMember {
   readonly name: string
@@ -16,12 +17,14 @@ export async function extractMember(pieces: readonly Uint8Array[]): Promise<Extr
   stream.on('entry', (header, payload, next) => {
     const member = { name: header.name, pieces: [] as Buffer[] }
     members.push(member)
-    if (header.type !== 'file' || members.length > 1) return next(new Error(`unexpected tar member ${header.name}`))
+    // The stream's own error is what counts; one without a listener would end the process.
+    payload.on('error', () => undefined)
+    const defect = members.length > 1 ? `there is a second member, ${header.name}` : tarEntryDefect(header)
+    if (defect !== undefined) return next(new Error(defect))
     payload.on('data', (piece: unknown) => {
       if (Buffer.isBuffer(piece)) member.pieces.push(piece)
     })
     payload.on('end', () => next())
-    payload.on('error', () => undefined)
     return undefined
   })
   const finished = once(stream, 'finish')

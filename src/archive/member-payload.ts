@@ -12,7 +12,12 @@ export interface PayloadFrame {
 export type WriteMember = (name: string, bytes: number, payload: readonly PayloadFrame[]) => Promise<number>
 
 /** Compresses pieces back to back into frames of exactly 1 MiB, the last filled up to whole sectors with `fill`. */
-export function payloadFrames(codec: Codec, level: number, pieces: readonly Uint8Array[], fill: number): PayloadFrame[] {
+export function payloadFrames(
+  codec: Codec,
+  level: number,
+  pieces: readonly Uint8Array[],
+  fill: number,
+): PayloadFrame[] {
   const total = pieces.reduce((sum, piece) => sum + piece.length, 0)
   const content = Buffer.alloc(Math.min(FRAME_CONTENT_BYTES, filled(total)))
   const frames: PayloadFrame[] = []

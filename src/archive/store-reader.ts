@@ -1,4 +1,11 @@
-import { FRAME_CONTENT_BYTES, SECTOR_BYTES, WINDOW_BLOCKS, WINDOW_SECTORS, blockCount, windowCount } from '../model/geometry.js'
+import {
+  FRAME_CONTENT_BYTES,
+  SECTOR_BYTES,
+  WINDOW_BLOCKS,
+  WINDOW_SECTORS,
+  blockCount,
+  windowCount,
+} from '../model/geometry.js'
 import type { WindowTables } from '../model/tables.js'
 import { archiveDamage } from './archive-damage.js'
 import type { ArchiveStore, StoreIndex } from './archive-header.js'

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { extract } from 'tar-stream'
+import { tarEntryDefect } from './tar-entry-defect.js'
 
 /** A tar member as its header states it. */
 export interface TarEntry {
@@ -16,10 +17,12 @@ export class TarWalk {
   constructor() {
     this.#stream.on('error', (error) => (this.#failure = error))
     this.#stream.on('entry', (header, payload, next) => {
-      if (header.type !== 'file') return next(new Error(`${header.name} is a ${header.type}, not a file`))
+      // The stream's own error is what counts; one without a listener would end the process.
+      payload.on('error', () => undefined)
+      const defect = tarEntryDefect(header)
+      if (defect !== undefined) return next(new Error(defect))
       this.#found.push({ name: header.name, bytes: header.size })
       payload.on('end', () => next())
-      payload.on('error', () => undefined)
       payload.resume()
       return undefined
     })
