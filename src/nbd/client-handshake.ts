@@ -63,7 +63,8 @@ export class ClientHandshake implements Receiver {
       throw new Error('this is not an NBD server')
     }
     if (greeting.readUInt32BE(8) !== magic.optionHigh || greeting.readUInt32BE(12) !== magic.optionLow) {
-      const oldstyle = greeting.readUInt32BE(8) === magic.oldstyleHigh && greeting.readUInt32BE(12) === magic.oldstyleLow
+      const [high, low] = [greeting.readUInt32BE(8), greeting.readUInt32BE(12)]
+      const oldstyle = high === magic.oldstyleHigh && low === magic.oldstyleLow
       throw new Error(oldstyle ? 'it speaks only the oldstyle handshake' : 'bad magic in the handshake')
     }
     const offered = (await this.#intake.take(2)).readUInt16BE()

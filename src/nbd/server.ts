@@ -49,7 +49,8 @@ export interface NbdServer extends AsyncDisposable {
 
 /**
  * Serves exports over NBD: fixed newstyle, structured replies, meta contexts. No client can make it throw, or hold
- * more than `limits.bufferedBytes` plus about 256 KiB for each connection.
+ * more than `limits.bufferedBytes`, besides about 256 KiB of socket buffers for each connection and 8 MiB of buffers
+ * kept for the next reads.
  * @throws RefpointError `locked` when another server is at that address, `usage` when the address is not allowed.
  */
 export async function serveNbd(options: NbdServerOptions): Promise<NbdServer> {

@@ -32,8 +32,7 @@ process.once('SIGTERM', async () => {
   await server.close()
   close(fd)
   const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage()
-  console.log(
-    `refpoint server: ${(userCPUTime / 1e6).toFixed(2)} s user, ${(systemCPUTime / 1e6).toFixed(2)} s system, ` +
-      `${Math.round(maxRSS / 1024)} MiB resident at most, ${Math.round(server.peakBufferedBytes / 1048576)} MiB buffered`,
-  )
+  const mib = (bytes) => `${Math.round(bytes / 1048576)} MiB`
+  const cpu = `${(userCPUTime / 1e6).toFixed(2)} s user, ${(systemCPUTime / 1e6).toFixed(2)} s system`
+  console.log(`refpoint server: ${cpu}, at most ${mib(maxRSS * 1024)} resident, ${mib(server.peakBufferedBytes)} buffered`)
 })

@@ -36,7 +36,7 @@ const optionReply = (option: number, type: number, data = Buffer.alloc(0)): Buff
 const exported = Buffer.concat([Buffer.alloc(6), Buffer.of(0, 16, 0, 0), Buffer.of(1, 0x6d)])
 const agreed = Buffer.concat([greeting, optionReply(8, 1), optionReply(7, 3, exported), optionReply(7, 1)])
 const chunkHeader = (type: number, length: number, handle = 1, flags = 1): Buffer =>
-  Buffer.concat([Buffer.from('668e33ef', 'hex'), Buffer.of(0, flags, type >> 8, type & 255), u32(0), u32(handle), u32(length)])
+  Buffer.concat([u32(0x668e33ef), Buffer.of(0, flags, type >> 8, type & 255), u32(0), u32(handle), u32(length)])
 
 /** Answers a whole handshake at once when the client speaks, and the first request with `reply`. */
 function replying(reply: (socket: Socket) => void): (socket: Socket) => void {

@@ -43,7 +43,8 @@ function anyRequest(random: Random): Buffer {
     flags: chance(0.8) ? 0 : chance(0.8) ? 1 << int(6) : int(65_536),
     ...(chance(0.02) ? { magic: int(2 ** 32) } : {}),
   })
-  return type === 1 && length <= 300_000 ? Buffer.concat([header, bytes(1), Buffer.alloc(Math.max(0, length - 1))]) : header
+  if (type !== 1 || length > 300_000) return header
+  return Buffer.concat([header, bytes(1), Buffer.alloc(Math.max(0, length - 1))])
 }
 
 /** What a client might send: mostly sense, so that the nonsense gets deep. */

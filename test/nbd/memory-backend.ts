@@ -105,7 +105,8 @@ export function memoryBackend(sizeBytes: number, options: MemoryBackendOptions =
     ],
     openContext: async (name) => {
       if (name === 'test:broken') throw new Error('this context is broken')
-      return name.startsWith('test:every:') ? context(name, (page) => (page % Number(name.slice(11)) === 0 ? 1 : 0)) : undefined
+      if (!name.startsWith('test:every:')) return undefined
+      return context(name, (page) => (page % Number(name.slice(11)) === 0 ? 1 : 0))
     },
     content: () => {
       const all = Buffer.alloc(sizeBytes)

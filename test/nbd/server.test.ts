@@ -56,8 +56,8 @@ describe('where the server listens', () => {
 
   it('replaces the socket of a dead server, and not that of a live one', async () => {
     const path = join(temporaryFolder(), 'nbd.sock')
-    const leave = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`
-    await execa(process.execPath, ['-e', leave], { reject: false })
+    const leave = "require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))"
+    await execa(process.execPath, ['-e', leave, path], { reject: false })
     expect(existsSync(path)).toBe(true)
     const server = await serveNbd({ exports, listen: { path } })
     onTestFinished(() => server.close())
@@ -139,7 +139,8 @@ describe('what the server endures', () => {
     const { path } = await serve(backend)
     const socket = await dial(path)
     const content = Buffer.from(Array.from({ length: 300 }, (_, index) => index % 251))
-    for (const byte of Buffer.concat([greet(), optionGo('disk'), request({ type: 1, handle: 1, length: 300 }), content])) {
+    const write = request({ type: 1, handle: 1, length: 300 })
+    for (const byte of Buffer.concat([greet(), optionGo('disk'), write, content])) {
       socket.write(Buffer.of(byte))
       await new Promise(setImmediate)
     }
