@@ -25,7 +25,7 @@ async function openSource(source: Source): Promise<SourceReader> {
 const files = new OpenFiles(openSource)
 
 const tasks: Tasks = {
-  readChunk: async (job) => readChunk(job, await files.source(job.source), await loadCodec()),
+  readChunk: async (job) => readChunk(job, await files.source(job.sourceKey, job.source), await loadCodec()),
   decodeFrame: async (job) => decodeFrame(job, files, await loadCodec()),
   checkBlocks: (job) => checkBlocks(job, files),
   writeZeroes: (job) => writeZeroes(job, files),

@@ -9,8 +9,6 @@ export interface FileSource {
   readonly kind: 'file'
   readonly path: string
   readonly sizeBytes: number
-  /** Different for every checkpoint: a path may come to name another file, and readers are kept by their source. */
-  readonly instance: string
 }
 
 /** Frozen layers of a tracked disk, lowest first; see `trackers/disk`. */

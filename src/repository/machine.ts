@@ -39,7 +39,7 @@ const schema = z.object({
 
 /**
  * The machine's record, for a run that writes: two hosts that both call their machine by one name never share a chain.
- * @throws RefpointError `config` when the machine is not there, or is another host's or source's; `damaged`.
+ * @throws RefpointError `config` when the machine is not there, or is another host's; `damaged`.
  */
 export async function openMachine(
   repository: WriteRepository,

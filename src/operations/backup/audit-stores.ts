@@ -41,14 +41,15 @@ export async function auditStores(input: AuditStoresInput): Promise<AuditOutcome
   for (const planned of plan.stores) {
     const before = parent === undefined ? undefined : storeRecord(parent, planned.name)
     auditedTo.set(planned.name, before?.auditedTo ?? 0)
-    const { store, changed } = asked.find((entry) => entry.store.name === planned.name) ?? {}
+    const { store, sourceKey, changed } = asked.find((entry) => entry.store.name === planned.name) ?? {}
     const off = machine.audit.bytes === 0 || machine.audit.milliseconds === 0
-    if (off || planned.mode !== 'tracked' || !parent || !before || !store || !changed) {
+    if (off || planned.mode !== 'tracked' || !parent || !before || !store || !sourceKey || !changed) {
       stores.push(planned)
       continue
     }
     const result = await auditStore({
       store,
+      sourceKey,
       changed: await changed(),
       parent: new ParentDigests(
         () => StoreChain.open(input.shelf, parent, planned.name, bySlot),

@@ -20,6 +20,7 @@ import type { ParentDigests } from './parent-digests.js'
 
 export interface AuditInput {
   readonly store: CheckpointStore
+  readonly sourceKey: string
   readonly changed: AsyncIterable<readonly Range[]>
   readonly parent: ParentDigests
   /** Digest block to begin at: where the last audit ended. */
@@ -129,7 +130,7 @@ class AuditRun {
   }
 
   async #compare(blocks: readonly number[]): Promise<void> {
-    const { store, parent, pool } = this.#input
+    const { store, sourceKey, parent, pool } = this.#input
     const pieces = new Float64Array(blocks.length * 3)
     const state = new Uint8Array(blocks.length)
     const digests = new Uint8Array(blocks.length * 16)
@@ -142,7 +143,8 @@ class AuditRun {
     }
     const bytes = blocks.length * DIGEST_BLOCK_BYTES
     this.readBytes += bytes
-    const chunk = await pool.run('readChunk', { source: store.source, pieces, expected: { state, digests }, level: 1 }, bytes)
+    const job = { source: store.source, sourceKey, pieces, expected: { state, digests }, level: 1 }
+    const chunk = await pool.run('readChunk', job, bytes)
     for (let i = 0; i < chunk.runs.length; i += 3) {
       const first = chunk.runs[i] ?? 0
       for (let n = 0; n < (chunk.runs[i + 1] ?? 0); n++) this.mismatches.push(first + n)

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { storeRecord } from '../../model/chain.js'
 import { ChangeIdExpired } from '../../model/errors.js'
 import type { Range } from '../../model/extent.js'
@@ -9,6 +10,8 @@ import type { CheckpointStore } from '../../trackers/tracker.js'
 export interface Asked {
   readonly store: CheckpointStore
   readonly evidence: StoreEvidence
+  /** Of this store in this run, for what workers keep open. */
+  readonly sourceKey: string
   /** Asks again for the changed ranges: they are listed as often as they are needed, never kept. */
   readonly changed: (() => Promise<AsyncIterable<readonly Range[]>>) | undefined
 }
@@ -24,20 +27,22 @@ export async function gatherEvidence(
 
 async function ask(store: CheckpointStore, parent: PointManifest | undefined, signal: AbortSignal): Promise<Asked> {
   const { name, sizeBytes } = store
+  const sourceKey = randomUUID()
   const since = parent === undefined ? undefined : storeRecord(parent, name)?.changeId
   if (since == null || store.changeId === undefined) {
-    return { store, evidence: { name, sizeBytes, tracked: undefined }, changed: undefined }
+    return { store, sourceKey, evidence: { name, sizeBytes, tracked: undefined }, changed: undefined }
   }
   try {
     await store.changedExtents(since, { signal })
     return {
       store,
+      sourceKey,
       evidence: { name, sizeBytes, tracked: 'yes' },
       changed: () => store.changedExtents(since, { signal }),
     }
   } catch (error) {
     if (!(error instanceof ChangeIdExpired)) throw error
     const tracked = { expired: error.reason, explanation: error.explanation }
-    return { store, evidence: { name, sizeBytes, tracked }, changed: undefined }
+    return { store, sourceKey, evidence: { name, sizeBytes, tracked }, changed: undefined }
   }
 }

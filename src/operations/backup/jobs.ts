@@ -20,6 +20,7 @@ const MAX_ROWS = 4096
 
 export interface JobBuilderOptions {
   readonly source: Source
+  readonly sourceKey: string
   readonly level: number
   /** What the parent has, or undefined for a full. */
   readonly parent: ParentDigests | undefined
@@ -113,12 +114,12 @@ export class JobBuilder {
 
   async #take(): Promise<ReadJob> {
     const pieces = Float64Array.from(this.#rows)
-    const { source, level, parent } = this.#options
+    const { source, sourceKey, level, parent } = this.#options
     const count = this.#blocks
     this.#rows = []
     this.#blocks = 0
     this.#lastBlock = -1
-    if (parent === undefined) return { source, pieces, expected: null, level }
+    if (parent === undefined) return { source, sourceKey, pieces, expected: null, level }
     const state = new Uint8Array(count)
     const digests = new Uint8Array(count * DIGEST_BYTES)
     let i = 0
@@ -129,6 +130,6 @@ export class JobBuilder {
       digests.set(window.digest(index), i * DIGEST_BYTES)
       i++
     }
-    return { source, pieces, expected: { state, digests }, level }
+    return { source, sourceKey, pieces, expected: { state, digests }, level }
   }
 }

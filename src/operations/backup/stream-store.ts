@@ -26,6 +26,7 @@ export interface StreamStoreInput {
   readonly pool: TaskPool
   readonly budget: ByteBudget
   readonly level: number
+  readonly sourceKey: string
   readonly signal: AbortSignal
   readonly onRead: (bytes: number) => void
 }
@@ -46,7 +47,7 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
   const { store, plan, before, writer, pool, budget, level, signal } = input
   const forced = before === undefined ? [] : sizeChangeRanges(before.sizeBytes, store.sizeBytes)
   const parent = plan.mode === 'full' ? undefined : new ParentDigests(input.openParent, forced)
-  const builder = new JobBuilder({ source: store.source, level, parent })
+  const builder = new JobBuilder({ source: store.source, sourceKey: input.sourceKey, level, parent })
   const sum = new ContentSum()
   if (before?.contentSum != null && parent !== undefined) sum.addHex(before.contentSum)
   let sumKnown = parent === undefined || before?.contentSum != null

@@ -89,7 +89,7 @@ async function streamAll(input: WritePointInput, writer: ArchiveWriter, signal: 
 
 async function streamOne(
   input: WritePointInput,
-  { store, changed }: Asked,
+  { store, sourceKey, changed }: Asked,
   writer: ArchiveWriter,
   signal: AbortSignal,
 ): Promise<{ record: StoreRecord; readBytes: number }> {
@@ -111,6 +111,7 @@ async function streamOne(
     pool: environment.pool,
     budget: environment.budget,
     level: machine.level,
+    sourceKey,
     signal,
     onRead: (bytes) => options.onEvent?.({ type: 'read', machine: machine.name, store: store.name, bytes }),
   })

@@ -3,6 +3,9 @@ import { RefpointError } from '../../model/errors.js'
 import type { ObjectLocation } from '../../model/location.js'
 import type { Source, SourceReader } from '../../model/source.js'
 
+/** Stores that one thread reads by turns. */
+const MAX_SOURCES = 8
+
 /**
  * What one thread keeps open from task to task. Bounded: a chain of 1,000 archives does not hold 1,000 descriptors in
  * every worker.
@@ -17,13 +20,18 @@ export class OpenFiles {
     this.#openSource = openSource
   }
 
-  /** A reader of this thread's own. */
-  async source(source: Source): Promise<SourceReader> {
-    const key = JSON.stringify(source)
-    let reader = this.#sources.get(key)
-    if (reader === undefined) {
-      reader = this.#openSource(source)
-      this.#sources.set(key, reader)
+  /**
+   * A reader of this thread's own. The key is of one store of one run: the same paths hold other bytes in the next.
+   * One task at a time runs here, so a reader that was not used for long can be closed.
+   */
+  async source(key: string, source: Source): Promise<SourceReader> {
+    const reader = this.#sources.get(key) ?? this.#openSource(source)
+    this.#sources.delete(key)
+    this.#sources.set(key, reader)
+    for (const [oldest, idle] of this.#sources) {
+      if (this.#sources.size <= MAX_SOURCES) break
+      this.#sources.delete(oldest)
+      await (await idle).close()
     }
     return await reader
   }

@@ -26,6 +26,8 @@ export const KEEP = 0x80
 /** One worker's piece of a backup: at most 1 MiB of digest blocks to read. Offsets and lengths in bytes. */
 export interface ReadJob {
   readonly source: Source
+  /** Names the store of this run: what a worker keeps open is told apart by it. */
+  readonly sourceKey: string
   /** Rows of three: offset, length, PIECE_*; ascending. Blocks touched by other than PIECE_ZERO_BLOCKS are read whole. */
   readonly pieces: Float64Array
   /** What the parent has for each block that is read, in order: STATE_*, and KEEP; null when there is no parent. */

@@ -200,9 +200,12 @@ class VerifyRun {
     points: readonly PointManifest[],
     bySlot: ReadonlyMap<number, PointManifest>,
   ): void {
-    const affects = points
-      .filter((point) => point.point === finding.point || (finding.point !== undefined && neededBy(point, bySlot, finding.store).has(finding.point)))
+    const at = finding.point
+    const builtOn = points
+      .filter((point) => at !== undefined && neededBy(point, bySlot, finding.store).has(at))
       .map((point) => point.point)
+    // The point itself first of all: where its manifest can't be read it is not among the points.
+    const affects = at === undefined ? [] : [...new Set([at, ...builtOn])].sort((a, b) => a - b)
     const whole = { ...finding, affects }
     this.#findings.push(whole)
     this.#options.onFinding?.(whole)

@@ -85,7 +85,10 @@ function serveConnection(socket: Socket, set: DiskSet, identity: string): void {
     checkpoints.clear()
   })
   limitLines(socket)
-  createInterface({ input: socket }).on('line', (line) => {
+  const lines = createInterface({ input: socket })
+  // It passes the socket's errors on: a client that hangs up before its answer is no failure of the server.
+  lines.on('error', () => socket.destroy())
+  lines.on('line', (line) => {
     const request = requestSchema.safeParse(parseJson(line))
     if (!request.success) {
       socket.destroy()

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { closeSync } from 'node:fs'
 import { dataExtents } from '../../files/sparse.js'
 import type { Native } from '../../files/native.js'
@@ -29,7 +28,7 @@ export function checkpointStore({ image, clone }: FrozenImage, native: Native | 
     changeId: undefined,
     // Through the descriptor, so that every worker reads the very file that is locked or cloned, whatever its name
     // means by then.
-    source: { kind: 'file', path: `/proc/${process.pid}/fd/${fd}`, sizeBytes, instance: randomUUID() },
+    source: { kind: 'file', path: `/proc/${process.pid}/fd/${fd}`, sizeBytes },
     async changedExtents() {
       throw new ChangeIdExpired('untracked', 'a raw image does not tell what was changed')
     },
