@@ -33,7 +33,7 @@ export class Payload {
   #addPiece(chunk: Uint8Array, from: number, end: number): number {
     const length = end - from
     if (this.#room !== undefined) return this.#gather(this.#room, chunk, from, end)
-    if (length * 8 >= chunk.buffer.byteLength * 7) {
+    if (length >= tinyBytes && length * 8 >= chunk.buffer.byteLength * 7) {
       this.pieces.push(chunk.subarray(from, end))
       this.#missing -= length
       return length

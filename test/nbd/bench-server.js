@@ -34,5 +34,6 @@ process.once('SIGTERM', async () => {
   const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage()
   const mib = (bytes) => `${Math.round(bytes / 1048576)} MiB`
   const cpu = `${(userCPUTime / 1e6).toFixed(2)} s user, ${(systemCPUTime / 1e6).toFixed(2)} s system`
-  console.log(`refpoint server: ${cpu}, at most ${mib(maxRSS * 1024)} resident, ${mib(server.peakBufferedBytes)} buffered`)
+  const memory = `at most ${mib(maxRSS * 1024)} resident, ${mib(server.peakBufferedBytes)} buffered`
+  console.log(`refpoint server: ${cpu}, ${memory}`)
 })
