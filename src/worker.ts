@@ -45,3 +45,22 @@ export async function runTask(call: { name: keyof Tasks; job: unknown }): Promis
     return failureOf(error)
   }
 }
+
+/** The same from within a worker thread: a frame is handed over, not copied. */
+export async function runTaskInThread(call: { name: keyof Tasks; job: unknown }): Promise<unknown> {
+  const outcome = await runTask(call)
+  const frame = outcome.ok ? frameOf(outcome.result) : undefined
+  if (frame === undefined) return outcome
+  const { Tinypool } = await import('tinypool')
+  return Tinypool.move({
+    [Tinypool.transferableSymbol]: frame.buffer,
+    [Tinypool.valueSymbol]: outcome,
+  } as unknown as ArrayBuffer)
+}
+
+/** The frame of a chunk, if it has memory of its own: a piece of a shared pool can't be given away. */
+function frameOf(result: unknown): Uint8Array | undefined {
+  if (typeof result !== 'object' || result === null || !('frame' in result)) return undefined
+  const { frame } = result
+  return frame instanceof Uint8Array && frame.byteLength > 16_384 ? frame : undefined
+}

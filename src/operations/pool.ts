@@ -51,7 +51,7 @@ export function unwrapOutcome<Result>(outcome: TaskOutcome<Result>): Result {
   throw error
 }
 
-/** A module that has the tasks: the same in this thread and in a worker. */
+/** A module that has the tasks: `runTask` for this thread, `runTaskInThread` for a worker. */
 export interface TaskModule {
   readonly runTask: (call: { name: keyof TaskJobs; job: unknown }) => Promise<TaskOutcome<unknown>>
 }
@@ -80,14 +80,14 @@ export function createPool({ script, workers }: PoolOptions): TaskPool {
       ({ Tinypool }) =>
         new Tinypool({
           filename: script.href,
-          name: 'runTask',
+          name: 'runTaskInThread',
           runtime: 'worker_threads',
           minThreads: workers,
           maxThreads: workers,
           isolateWorkers: false,
         }),
     )
-    return (await (await threads).run(call, { name: 'runTask' })) as TaskOutcome<unknown>
+    return (await (await threads).run(call, { name: 'runTaskInThread' })) as TaskOutcome<unknown>
   }
   // Tasks use static buffers: in this thread, only one at a time.
   let queue: Promise<unknown> = Promise.resolve()
