@@ -34,7 +34,10 @@ export function explainIssue(issue: z.core.$ZodIssue, document: Document, lines:
     return [at(issue.path, `the name is wrong: expected ${expected}`, true)]
   }
   if (issue.code === 'invalid_union' && issue.discriminator !== undefined) {
-    return [at(issue.path, tracker(issue.path.slice(0, -1), document))]
+    const machine = issue.path.slice(0, -1)
+    const misspelt = misspeltTracker(machine, document)
+    if (misspelt !== undefined) return [at([...machine, misspelt], unknownKey(misspelt, 'tracker', []), true)]
+    return [at(issue.path, tracker(machine, document))]
   }
   if (value === undefined && issue.path.length > 0) {
     return [at(issue.path, `is missing: expected ${expectation(issue)}`)]
@@ -63,6 +66,14 @@ function unknownKey(key: string, near: string | undefined, known: readonly strin
   const elsewhere = { memory: 'defaults.memory', workers: 'defaults.compression.workers' }[key]
   const hint = elsewhere === undefined ? '' : `; it holds for all machines together and belongs to ${elsewhere}`
   return `unknown key "${key}"${hint}; known here: ${known.join(', ')}`
+}
+
+/** The key that stands where a machine's tracker should be named. */
+function misspeltTracker(path: Path, document: Document): string | undefined {
+  const machine = document.getIn(path)
+  if (!isMap(machine) || machine.has('tracker')) return undefined
+  const keys = machine.items.map(({ key }) => String(isScalar(key) ? key.value : key))
+  return keys.find((key) => nearKey(key, ['tracker']) !== undefined)
 }
 
 function tracker(path: Path, document: Document): string {
