@@ -81,6 +81,7 @@ async function openPoint(repository: ReadRepository, point: PointManifest, codec
       ['point', header.point, point.point],
       ['parent', header.parent, point.parent],
       ['nonce', header.nonce, point.nonce],
+      ['list of stores', describeStores(header.stores), describeStores(point.stores)],
     ] as const
   ).find(([, inArchive, inManifest]) => inArchive !== inManifest)
   if (differs !== undefined) {
@@ -94,6 +95,13 @@ async function openPoint(repository: ReadRepository, point: PointManifest, codec
     )
   }
   return { point, location, reader }
+}
+
+/** What the archive and the manifest must agree on. Only the manifest, written later, can say that a store was refined. */
+function describeStores(stores: readonly { name: string; sizeBytes: number; mode: string }[]): string {
+  return stores
+    .map(({ name, sizeBytes, mode }) => `${name} (${sizeBytes} bytes, ${mode === 'full' ? 'full' : 'incremental'})`)
+    .join(', ')
 }
 
 /**

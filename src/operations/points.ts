@@ -40,11 +40,19 @@ export async function listPoints(repository: ReadRepository, machine?: string): 
 /**
  * The point that is meant: the newest, a numbered one, or the newest whose instant is at or before a time. Of points
  * with one instant, or where a clock went back, the later slot is the newer.
- * @throws RefpointError `usage` when there is none; the message names what is there.
+ * @throws RefpointError `usage` when there is none; the message names what is there. `damaged` when its manifest is lost
+ * or can't be read.
  */
-export function choosePoint({ machine, points }: MachineHistory, when: When): PointManifest {
+export function choosePoint({ machine, points, problems }: MachineHistory, when: When): PointManifest {
   const none = (what: string, hint: string): RefpointError =>
     new RefpointError('usage', `machine '${machine}' has ${what}`, { hint, fields: { machine } })
+  const broken = when.kind === 'point' ? problems.find((problem) => problem.point === when.point) : undefined
+  if (broken !== undefined && points.every((point) => point.point !== broken.point)) {
+    throw new RefpointError('damaged', broken.message, {
+      hint: `'refpoint points ${machine}' lists the points that are there.`,
+      fields: { machine, point: broken.point, object: broken.object },
+    })
+  }
   const latest = points.at(-1)
   const first = points[0]
   if (latest === undefined || first === undefined) throw none('no points', 'Nothing was backed up yet.')
