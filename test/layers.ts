@@ -8,7 +8,8 @@ export const layers = {
   'qemu-nbd': ['qemu-nbd', '--version'],
   nbdinfo: ['nbdinfo', '--version'],
   nbdcopy: ['nbdcopy', '--version'],
-  nbdsh: ['nbdsh', '--version'],
+  /** The program runs whichever python3 comes first, which may lack its module: both must work. */
+  nbdsh: ['nbdsh', '-c', 'print(h.get_version())'],
   nbdkit: ['nbdkit', '--version'],
   fio: ['fio', '--version'],
   zstd: ['zstd', '--version'],
