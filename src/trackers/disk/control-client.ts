@@ -1,8 +1,8 @@
 import { connect, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
 import type { z } from 'zod'
 import { type ErrorCode, RefpointError } from '../../model/errors.js'
-import { answerSchema, type ControlCall, controlPath } from './control-protocol.js'
+import { answerSchema, type ControlCall, controlPath, maxLineLength } from './control-protocol.js'
+import { takeLines } from './socket-lines.js'
 
 interface Waiting {
   resolve(result: unknown): void
@@ -22,7 +22,7 @@ export class ControlClient {
     this.#folder = folder
     socket.on('error', () => socket.destroy())
     socket.once('close', () => this.#lose())
-    createInterface({ input: socket }).on('line', (line) => this.#take(line))
+    takeLines(socket, maxLineLength, (line) => this.#take(line))
   }
 
   /** Undefined when no server listens for this disk. */

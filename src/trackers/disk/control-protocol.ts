@@ -8,7 +8,7 @@ import { RefpointError } from '../../model/errors.js'
  * connection on which it was taken, so that of a killed backup goes by itself.
  */
 
-export const maxLineBytes = 1024 * 1024
+export const maxLineLength = 1024 * 1024
 
 const disks = z.array(z.string()).min(1)
 const name = z.string()

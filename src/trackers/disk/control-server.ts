@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { chmod, unlink } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
-import { createInterface } from 'node:readline'
 import { RefpointError } from '../../model/errors.js'
-import { type ControlRequest, controlPath, maxLineBytes, requestSchema } from './control-protocol.js'
+import { type ControlRequest, controlPath, maxLineLength, requestSchema } from './control-protocol.js'
 import type { DiskCheckpoint, DiskSet } from './disk-set.js'
+import { takeLines } from './socket-lines.js'
 
 /** Listens on the control socket of every disk of the set. The folders' locks are held: an old socket is a dead one. */
 export async function serveControl(set: DiskSet): Promise<AsyncDisposable> {
@@ -84,11 +84,7 @@ function serveConnection(socket: Socket, set: DiskSet, identity: string): void {
     for (const { release } of checkpoints.values()) release()
     checkpoints.clear()
   })
-  limitLines(socket)
-  const lines = createInterface({ input: socket })
-  // It passes the socket's errors on: a client that hangs up before its answer is no failure of the server.
-  lines.on('error', () => socket.destroy())
-  lines.on('line', (line) => {
+  takeLines(socket, maxLineLength, (line) => {
     const request = requestSchema.safeParse(parseJson(line))
     if (!request.success) {
       socket.destroy()
@@ -99,16 +95,6 @@ function serveConnection(socket: Socket, set: DiskSet, identity: string): void {
       (result) => send({ id, result }),
       (error: unknown) => send({ id, error: describe(error) }),
     )
-  })
-}
-
-/** A client that never ends its line is disconnected. */
-function limitLines(socket: Socket): void {
-  let sinceNewline = 0
-  socket.on('data', (data: Buffer) => {
-    const newline = data.lastIndexOf(10)
-    sinceNewline = newline < 0 ? sinceNewline + data.length : data.length - newline
-    if (sinceNewline > maxLineBytes) socket.destroy()
   })
 }
 
