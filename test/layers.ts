@@ -8,8 +8,8 @@ export const layers = {
   'qemu-nbd': ['qemu-nbd', '--version'],
   nbdinfo: ['nbdinfo', '--version'],
   nbdcopy: ['nbdcopy', '--version'],
-  /** The program runs whichever python3 comes first, which may lack its module: both must work. */
-  nbdsh: ['nbdsh', '-c', 'print(h.get_version())'],
+  /** It runs the python3 that comes first, which may lack the system's libnbd module. */
+  nbdsh: ['sh', '-c', 'PATH=/usr/bin:$PATH nbdsh -c "print(h.get_version())"'],
   nbdkit: ['nbdkit', '--version'],
   fio: ['fio', '--version'],
   zstd: ['zstd', '--version'],
