@@ -8,7 +8,7 @@ import type { PointManifest } from '../../model/manifest.js'
 import { ArchiveShelf, StoreChain } from '../chain-reader.js'
 import { composeStore } from '../compose/compose-store.js'
 import type { ReadEnvironment } from '../environment.js'
-import { restoreConfig } from './restore-config.js'
+import { restoreConfig, type RestoredConfig } from './restore-config.js'
 import { type RestoreTarget, prepareFile, prepareInPlace } from './target.js'
 
 export interface RestoreRequest {
@@ -51,6 +51,7 @@ export async function restorePoint(
   const attempt = randomUUID().slice(0, 8)
   if ('folder' in to) await mkdir(to.folder, { recursive: true, mode: 0o700 })
   const targets = new Map<string, RestoreTarget>()
+  let config: RestoredConfig | undefined
   const failed = new AbortController()
   const signal = AbortSignal.any([options.signal, failed.signal])
   await using shelf = new ArchiveShelf(environment.repository, environment.codec)
@@ -67,6 +68,8 @@ export async function restorePoint(
           : await prepareInPlace(to.writeTo, sizeBytes, { force })
       targets.set(name, target)
     }
+    // Small, and as likely to be refused as a store: told before hours of work, not after.
+    if ('folder' in to) config = await restoreConfig(shelf, point, { folder: join(to.folder, 'config'), force, attempt })
     options.onTotal?.(names.reduce((sum, name) => sum + (storeRecord(point, name)?.sizeBytes ?? 0), 0))
     const queue = new PQueue({ concurrency: request.concurrentStores })
     const outcomes = await Promise.allSettled(
@@ -84,14 +87,15 @@ export async function restorePoint(
     )
     const failure = outcomes.find((outcome) => outcome.status === 'rejected')
     if (failure !== undefined) throw failed.signal.aborted ? failed.signal.reason : failure.reason
-    const configFiles = 'folder' in to ? await restoreConfig(shelf, point, join(to.folder, 'config'), force) : []
     for (const target of targets.values()) await target.finish()
+    await config?.finish()
     return {
       stores: outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : [])),
-      configFiles,
+      configFiles: config?.paths ?? [],
     }
   } catch (error) {
     for (const target of targets.values()) await target.discard()
+    await config?.discard()
     throw error
   } finally {
     for (const target of targets.values()) if (target.temporary !== null) await rm(target.temporary, { force: true })
