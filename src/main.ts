@@ -11,7 +11,7 @@ const stop = new AbortController()
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(name, () => {
     if (stop.signal.aborted) process.exit(130)
-    stop.abort(new RefpointError('cancelled', `cancelled by ${name}; nothing was committed and nothing is lost`))
+    stop.abort(new RefpointError('cancelled', `cancelled by ${name}; nothing is lost`))
   })
 }
 // A reader such as `head` that has seen enough is no failure.

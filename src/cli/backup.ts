@@ -136,6 +136,17 @@ function tellFailure({ output }: Context, machine: string, error: unknown): void
   if (hint !== undefined) output.note(`  ${hint}`)
 }
 
+/** What was committed before somebody cancelled is there to stay, and must not be told as undone. */
+function cancelled(signal: AbortSignal, reports: readonly BackupReport[]): unknown {
+  if (!(signal.reason instanceof RefpointError)) return signal.reason
+  const committed = reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point }))
+  const what =
+    committed.length === 0
+      ? 'nothing was committed'
+      : `committed before that: ${committed.map(({ machine, point }) => `${machine} #${point}`).join(', ')}`
+  return new RefpointError('cancelled', `${signal.reason.message}; ${what}`, { fields: { committed }, cause: signal.reason })
+}
+
 function conclude(
   { output, signal }: Context,
   reports: readonly BackupReport[],
@@ -143,7 +154,7 @@ function conclude(
   count: number,
 ): void {
   const [first] = failures
-  if (signal.aborted) throw signal.reason
+  if (first !== undefined && signal.aborted) throw cancelled(signal, reports)
   if (first !== undefined && count === 1) throw first.error
   if (first !== undefined) {
     throw new RefpointError('machines-failed', `${failures.length} of ${count} machines failed: ${failures.map((f) => f.machine).join(', ')}`, {
