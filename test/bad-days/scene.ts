@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { Writable } from 'node:stream'
 import { expect, onTestFinished } from 'vitest'
 import { runProgram } from '../../src/cli/program.js'
 import { temporaryFolder } from '../temporary.js'
@@ -108,10 +109,19 @@ async function runHere(cwd: string, args: readonly string[]): Promise<Told> {
     signal: new AbortController().signal,
     cwd,
     env: {},
-    stdout: { isTTY: false, write: (text: string) => (stdout += text) !== '' },
-    stderr: { isTTY: false, write: (text: string) => (stderr += text) !== '' },
+    stdout: collector((text) => (stdout += text)),
+    stderr: collector((text) => (stderr += text)),
   })
   return { status, stdout, stderr }
+}
+
+function collector(take: (text: string) => void): Writable {
+  return new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      take(chunk.toString())
+      done()
+    },
+  })
 }
 
 const pieceBytes = 4096
