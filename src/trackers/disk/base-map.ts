@@ -117,10 +117,8 @@ export class BaseMap implements LayerMap {
   }
 
   async effective(region: number): Promise<FinePage> {
-    const marked = this.directory.isMarked(region)
     const page = await this.#merged(region, this.#changes.get(region))
-    const coarse = marked ? 0 : (this.directory.coarse[region] ?? 0)
-    if (coarse > 0) raiseAll(page, coarse)
+    raiseAll(page, this.directory.standing(region))
     return page
   }
 

@@ -60,6 +60,12 @@ export class Directory {
     return this.#marked[region] === 1
   }
 
+  /** The coarse generation that a crash or a resize left for the region's blocks, or 0; marks of this run are not. */
+  standing(region: number): number {
+    const own = this.#marked[region] === 1 || this.#marking.has(region)
+    return (own ? this.residual.get(region) : this.coarse[region]) ?? 0
+  }
+
   /** Regions marked since the last `clearMarks`. */
   get marked(): ReadonlySet<number> {
     return this.#markedRegions

@@ -92,6 +92,7 @@ export class Disk {
     if (length === 0) return
     for (let wait = this.writes.enter(); wait !== undefined; wait = this.writes.enter()) await wait
     try {
+      this.#assertWithin(offset, length)
       await this.writer.write(pieces, offset, length, this)
     } finally {
       this.writes.leave()
@@ -107,6 +108,7 @@ export class Disk {
       const to = Math.min(end, regionEnd)
       for (let wait = this.writes.enter(); wait !== undefined; wait = this.writes.enter()) await wait
       try {
+        this.#assertWithin(at, to - at)
         await this.writer.zero(at, to - at, this)
       } finally {
         this.writes.leave()
@@ -114,6 +116,12 @@ export class Disk {
       if (this.stack.target.map.pressed) await this.flush()
       at = to
     }
+  }
+
+  /** A client may have learnt the size before the disk was resized. */
+  #assertWithin(offset: number, length: number): void {
+    if (offset + length <= this.sizeBytes) return
+    throw new RefpointError('io', `${this.folder}: bytes ${offset} to ${offset + length} lie past the end of the disk`)
   }
 
   /** Zeroes the whole blocks of a range; the guest does not care, but what it reads must be tracked like any change. */

@@ -194,9 +194,7 @@ export class OverlayMap implements LayerMap {
   async effective(region: number): Promise<FinePage> {
     if (!this.mayHold(region)) return new Uint32Array(blocksPerRegion)
     const page = (await this.#page(region)).slice()
-    const { directory } = this
-    const coarse = directory.isMarked(region) ? directory.residual.get(region) : directory.coarse[region]
-    if (coarse !== undefined) raisePresent(page, 0, page.length, coarse)
+    raisePresent(page, 0, page.length, this.directory.standing(region))
     return page
   }
 }

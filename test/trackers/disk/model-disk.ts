@@ -53,7 +53,7 @@ export class ModelDisk {
     const names = [...this.named.keys()]
     for (const later of names.slice(names.indexOf(name) + 1)) this.named.delete(later)
     this.content = Buffer.from(found.content)
-    for (const block of [...found.touched]) this.#touchBlock(block)
+    for (const block of Array.from(found.touched)) this.#touchBlock(block)
   }
 
   resize(sizeBytes: number): void {
