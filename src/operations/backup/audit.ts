@@ -93,8 +93,9 @@ class AuditRun {
   async checkWithin(from: number, end: number, budgetBytes: number, deadline: number): Promise<number> {
     let at = from
     while (at < end && this.readBytes < budgetBytes && performance.now() < deadline) {
-      // Long stretches of guaranteed zeroes cost no reading: step over them in large strides.
-      const stop = Math.min(end, at + JOB_BLOCKS * 16)
+      // Long stretches of guaranteed zeroes cost no reading: step over them in large strides, but not past the budget.
+      const left = Math.ceil((budgetBytes - this.readBytes) / DIGEST_BLOCK_BYTES)
+      const stop = Math.min(end, at + Math.min(JOB_BLOCKS * 16, left))
       await this.check(at, stop)
       at = stop
     }
