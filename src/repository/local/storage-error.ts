@@ -5,6 +5,7 @@ const hints: Readonly<Record<string, string>> = {
   EDQUOT: 'The quota is used up. Raise it or free space, then run again: what was stored before is untouched.',
   EACCES: 'Give the user that runs refpoint the right to read and write the repository.',
   EPERM: 'Give the user that runs refpoint the right to read and write the repository.',
+  EFBIG: 'A limit on the size of files is in the way: raise it (ulimit -f), or use a file system that allows larger ones.',
   EROFS: 'The file system is mounted read-only, perhaps after an error; see the kernel log.',
   EIO: 'The storage reported an error; see the kernel log, and check the disk or the connection.',
   ESTALE: 'The network file system was remounted or its server restarted; mount it again.',
@@ -18,11 +19,17 @@ export function storageError(doing: string, path: string, error: unknown): unkno
   if (error instanceof RefpointError || !(error instanceof Error) || !('syscall' in error)) return error
   const code = errorCode(error) ?? 'unknown error'
   const hint = hints[code]
-  return new RefpointError('io', `can't ${doing} ${path}: ${code}`, {
+  return new RefpointError('io', `can't ${doing} ${path}: ${inWords(error, code)}`, {
     ...(hint === undefined ? {} : { hint }),
     cause: error,
     fields: { path, code },
   })
+}
+
+/** Node's messages are such as "ENOSPC: no space left on device, write": the middle of it is for people. */
+function inWords(error: Error, code: string): string {
+  const words = /^[A-Z0-9]+: ([^,]+)/.exec(error.message)?.[1]
+  return words === undefined ? code : `${words} (${code})`
 }
 
 export function errorCode(error: unknown): string | undefined {
