@@ -58,7 +58,9 @@ export async function writePoint(input: WritePointInput): Promise<WrittenPoint> 
     const cause = failed.signal.aborted ? failed.signal.reason : signal.aborted ? signal.reason : error
     writer.abort(cause)
     failed.abort(cause)
-    await stored.catch(() => {})
+    // A failing target is first heard of as a writer whose output nobody takes any more: what failed, storing tells.
+    // Where something else failed first, storing ends with just that.
+    await stored
     throw cause
   }
   const { bytes } = await stored
