@@ -95,7 +95,7 @@ it.skipIf(!asRoot)('tells permission denied, and does nothing (needs root)', asy
   if (first === undefined) throw new RangeError()
   const before = filesBelow(scene.repository)
   for (const args of [['backup'], ['points'], ['verify'], ['restore', 'web01', '--at', '1', '--to', 'there']]) {
-    expectTold(await scene.run(args, { through: asNobody }), 1, /permission denied/, /Run as/)
+    expectTold(await scene.run(args, { through: asNobody }), 1, /permission denied/, /the user that runs refpoint/)
   }
   expect(filesBelow(scene.repository)).toEqual(before)
   expect(existsSync(scene.path('there'))).toBe(false)
