@@ -45,7 +45,7 @@ export async function points(context: Context, machine: string | undefined, opti
   const damaged = histories.flatMap((history) => history.problems)
   const [first] = damaged
   if (first !== undefined) {
-    throw new RefpointError('damaged', `${damaged.length} manifests can't be used: ${first.message}`, {
+    throw new RefpointError('damaged', `${damaged.length} objects are damaged or missing: ${first.message}`, {
       hint: "'refpoint verify' names every damaged thing and what it affects.",
     })
   }

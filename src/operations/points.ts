@@ -1,6 +1,6 @@
 import { RefpointError } from '../model/errors.js'
 import type { PointManifest } from '../model/manifest.js'
-import { listMachines, readMachine } from '../repository/machine.js'
+import { hasMachine, listMachines } from '../repository/machine.js'
 import { type ManifestProblem, readManifests } from '../repository/manifests.js'
 import type { ReadRepository } from '../repository/repository.js'
 
@@ -23,7 +23,7 @@ export interface MachineHistory {
  */
 export async function listPoints(repository: ReadRepository, machine?: string): Promise<readonly MachineHistory[]> {
   const known = await listMachines(repository)
-  if (machine !== undefined && (await readMachine(repository, machine)) === undefined) {
+  if (machine !== undefined && !(await hasMachine(repository, machine))) {
     throw new RefpointError('usage', `there is no machine '${machine}' in ${repository.description}`, {
       hint: known.length === 0 ? 'It has none yet: nothing was backed up.' : `It has: ${known.join(', ')}.`,
       fields: { machine },

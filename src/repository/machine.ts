@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { RefpointError } from '../model/errors.js'
 import { hostIdentity } from './host-identity.js'
 import { decodeJson, encodeJson, parseObject } from './json-object.js'
-import { checkMachineName, machineRecordName, machinesFolder } from './layout.js'
+import { checkMachineName, machineRecordName, machinesFolder, pointsFolder } from './layout.js'
 import type { ReadRepository, WriteRepository } from './repository.js'
 
 /** A machine as its repository knows it. */
@@ -39,7 +39,8 @@ const schema = z.object({
 
 /**
  * The machine's record, for a run that writes: two hosts that both call their machine by one name never share a chain.
- * @throws RefpointError `config` when the machine is not there, or is another host's; `damaged`.
+ * @throws RefpointError `config` when the machine is not there, or is another host's; `damaged` when its record can't be
+ * read, or is gone while its points are there.
  */
 export async function openMachine(
   repository: WriteRepository,
@@ -51,6 +52,7 @@ export async function openMachine(
   let found = await readMachine(repository, name)
   if (found === undefined) {
     if (!options.create) throw unknownMachine(repository, name)
+    if ((await repository.children(pointsFolder(name))).length > 0) throw recordLost(name)
     const createdAt = new Date().toISOString()
     const record: MachineRecord = { format: 1, name, uuid: randomUUID(), ...mine, createdAt }
     if ((await repository.claim(machineRecordName(name), encodeJson(record))) === 'created') return record
@@ -76,9 +78,15 @@ export async function readMachine(repository: ReadRepository, name: string): Pro
 
 /** Names of the machines in a repository, in order. */
 export async function listMachines(repository: ReadRepository): Promise<readonly string[]> {
-  const names = await repository.children(machinesFolder)
-  const found = await Promise.all(names.filter(isMachineName).map((name) => repository.stat(machineRecordName(name))))
-  return found.flatMap((info) => (info === undefined ? [] : [info.name.split('/')[1] ?? '']))
+  const names = (await repository.children(machinesFolder)).filter(isMachineName)
+  const found = await Promise.all(names.map((name) => hasMachine(repository, name)))
+  return names.filter((_, index) => found[index])
+}
+
+/** Whether there is anything of a machine: also where its record is lost or damaged, for its points may be whole. */
+export async function hasMachine(repository: ReadRepository, name: string): Promise<boolean> {
+  if ((await repository.stat(machineRecordName(name))) !== undefined) return true
+  return (await repository.children(pointsFolder(name))).length > 0
 }
 
 function isMachineName(name: string): boolean {
@@ -94,6 +102,14 @@ function unknownMachine(repository: ReadRepository, name: string): RefpointError
   return new RefpointError('config', `there is no machine '${name}' in ${repository.description}`, {
     hint: "'refpoint points' lists the machines; the first backup of a machine creates it.",
     fields: { machine: name },
+  })
+}
+
+/** A new record would have a new uuid, and disown every point that is there. */
+function recordLost(name: string): RefpointError {
+  return new RefpointError('damaged', `the record of machine '${name}' is missing, and it has points: ${machineRecordName(name)}`, {
+    hint: 'Put it back from a copy of the repository. Its points can be listed, verified and restored without it.',
+    fields: { machine: name, object: machineRecordName(name) },
   })
 }
 

@@ -2,7 +2,7 @@ import { checkArchive } from '../../archive/check.js'
 import { storeChain } from '../../model/chain.js'
 import { RefpointError } from '../../model/errors.js'
 import type { PointManifest } from '../../model/manifest.js'
-import { listMachines, readMachine } from '../../repository/machine.js'
+import { hasMachine, listMachines } from '../../repository/machine.js'
 import { readManifests } from '../../repository/manifests.js'
 import { ArchiveShelf, locateArchive, StoreChain } from '../chain-reader.js'
 import { composeStore } from '../compose/compose-store.js'
@@ -83,8 +83,7 @@ class VerifyRun {
 
   async #machine(name: string): Promise<void> {
     const { repository, codec } = this.#environment
-    const record = await readMachine(repository, name)
-    if (record === undefined) {
+    if (!(await hasMachine(repository, name))) {
       throw new RefpointError('usage', `there is no machine '${name}' in ${repository.description}`, {
         hint: `It has: ${(await listMachines(repository)).join(', ') || 'none'}.`,
       })
@@ -135,7 +134,7 @@ class VerifyRun {
     try {
       const location = await locateArchive(this.#environment.repository, point)
       if (!this.#request.quick) {
-        const sha256 = await this.#environment.pool.run('hashObject', { location }, location.bytes)
+        const [sha256] = await this.#environment.pool.run('hashObject', [{ location }], location.bytes)
         if (sha256 !== point.archive.sha256) {
           // The digests below may tell which stores are touched; this tells which part of the file.
           const where = await checkArchive(location, this.#environment.codec, { signal: this.#options.signal }).then(
