@@ -80,7 +80,7 @@ machines:
     stores: { root: ./root }
 `
 
-it('follows a tracked disk that shrinks, grows back, vanishes, and is another one or a copy under the same name', async () => {
+it('follows a tracked disk that shrinks, grows back, vanishes, and is another one under the same name', async () => {
   const scene = openScene(trackedDisk, { within: true })
   await scene.ok(['init'])
   const taken: Taken[] = []

@@ -98,3 +98,15 @@ it('refuses a file of the machine that is not there, before anything is committe
   expect(readFileSync(scene.path('there', 'config', 'vm.xml'), 'utf8')).toBe('<domain/>')
   await expectVerifies(scene)
 })
+
+it('takes the other machines when one fails, and says which', async () => {
+  const scene = openScene(`${oneImage}  web02:\n    tracker: image\n    stores: { root: ./gone.img }\n`, { within: true })
+  await scene.ok(['init'])
+  writeFileSync(scene.path('root.img'), contentOf(1, 65_536))
+  const told = await scene.run(['backup', '--all'])
+  expectTold(told, 3, /web02: failed: .*gone\.img is not there/, /1 of 2 machines failed: web02/)
+  expect(told.stdout).toMatch(/web01: point #1/)
+  expectTold(await scene.run(['backup']), 2, /no machine was named/, /web01, web02/)
+  await expectRestores(scene, { point: 1, content: contentOf(1, 65_536) })
+  await expectVerifies(scene)
+})

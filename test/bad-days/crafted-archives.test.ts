@@ -12,7 +12,7 @@ interface Frame {
 }
 
 /** Takes an archive apart and puts it together again, with a manifest that vouches for it: as an attacker would. */
-async function craft(scene: Scene, edit: (content: Buffer, frame: Frame, index: number) => Buffer | undefined): Promise<void> {
+async function craft(scene: Scene, edit: (content: Buffer, frame: Frame) => Buffer | undefined): Promise<void> {
   const codec = await loadCodec()
   const path = archivePath(scene, 1)
   const file = readFileSync(path)
@@ -22,8 +22,9 @@ async function craft(scene: Scene, edit: (content: Buffer, frame: Frame, index: 
   let offset = 0
   for (let index = 0; index < count; index += 1) {
     const bytes = file.readUInt32LE(table + 8 + 8 * index)
-    const frame = { stored: new Uint8Array(file.subarray(offset, offset + bytes)), contentBytes: file.readUInt32LE(table + 12 + 8 * index) }
-    const content = edit(Buffer.from(codec.decompress(frame.stored, frame.contentBytes)), frame, index)
+    const stored = file.subarray(offset, offset + bytes)
+    const frame: Frame = { stored, contentBytes: file.readUInt32LE(table + 12 + 8 * index) }
+    const content = edit(Buffer.from(codec.decompress(frame.stored, frame.contentBytes)), frame)
     if (content !== undefined) frame.stored = codec.compress(content, 1)
     if (content !== undefined) frame.contentBytes = content.length
     frames.push(frame)

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { expectRestores, expectTold, expectVerifies, oneImage, openScene, overwrite, takeHistory } from './scene.js'
@@ -25,17 +25,25 @@ it('keeps two hosts apart that both call their machine web01, until one is told 
   await expectVerifies(scene)
 })
 
-it('says so when the record of a machine is lost or is another one, and restores all the same', async () => {
+it('restores without the record of a machine, but makes no new one that would disown its points', async () => {
   const scene = openScene(oneImage, { within: true })
-  const [first] = await takeHistory(scene, 131_072)
+  const taken = await takeHistory(scene, 131_072)
   const path = join(scene.repository, 'machines/web01/machine.json')
   const record = readFileSync(path, 'utf8')
-  overwrite(path, record.replace('"web01"', '"web02"'))
-  expectTold(await scene.run(['backup']), 13, /machine\.json/, /web02/)
-  overwrite(path, '{')
-  expectTold(await scene.run(['backup']), 13, /machine\.json/)
-  expectTold(await scene.run(['verify']), 13, /machine\.json/)
-  overwrite(path, record)
-  if (first !== undefined) await expectRestores(scene, first)
+  for (const [damage, substance] of [
+    ['is another', /is of machine 'web02'/],
+    ['is no JSON', /machine\.json/],
+    ['is gone', /record of machine 'web01' is missing/],
+  ] as const) {
+    if (damage === 'is gone') rmSync(path)
+    else overwrite(path, damage === 'is another' ? record.replace('"web01"', '"web02"') : '{')
+    expectTold(await scene.run(['backup']), 13, substance)
+    const verified = await scene.run(['verify'])
+    expectTold(verified, 13, substance, /1 damaged things, 0 points affected/)
+    expectTold(await scene.run(['points', 'web01']), 13, substance)
+    for (const entry of taken) await expectRestores(scene, entry)
+    overwrite(path, record)
+  }
+  await scene.ok(['backup', '--incremental'])
   await expectVerifies(scene)
 })
