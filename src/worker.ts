@@ -4,7 +4,7 @@
  */
 import { loadCodec } from './compress/load-codec.js'
 import type { Source, SourceReader } from './model/source.js'
-import { failureOf, type TaskOutcome } from './operations/pool.js'
+import { failureOf, type TaskCall, type TaskOutcome } from './operations/pool.js'
 import { checkBlocks } from './operations/tasks/check-blocks.js'
 import { decodeFrame } from './operations/tasks/decode-frame.js'
 import { hashObject } from './operations/tasks/hash-object.js'
@@ -36,31 +36,33 @@ const tasks: Tasks = {
   },
 }
 
-/** Runs one task; its failure is data, since exceptions lose their class between threads. */
-export async function runTask(call: { name: keyof Tasks; job: unknown }): Promise<TaskOutcome<unknown>> {
+/** Runs jobs in order; a failure is data, since exceptions lose their class between threads. */
+export async function runTasks({ name, jobs }: TaskCall): Promise<TaskOutcome<unknown[]>> {
   try {
-    const task = tasks[call.name] as (job: unknown) => Promise<unknown>
-    return { ok: true, result: await task(call.job) }
+    const task = tasks[name] as (job: unknown) => Promise<unknown>
+    const results: unknown[] = []
+    for (const job of jobs) results.push(await task(job))
+    return { ok: true, result: results }
   } catch (error) {
     return failureOf(error)
   }
 }
 
-/** The same from within a worker thread: a frame is handed over, not copied. */
-export async function runTaskInThread(call: { name: keyof Tasks; job: unknown }): Promise<unknown> {
-  const outcome = await runTask(call)
-  const frame = outcome.ok ? frameOf(outcome.result) : undefined
-  if (frame === undefined) return outcome
+/** The same from within a worker thread: frames are handed over, not copied. */
+export async function runTasksInThread(call: TaskCall): Promise<unknown> {
+  const outcome = await runTasks(call)
+  const frames = outcome.ok ? outcome.result.flatMap(frameOf) : []
+  if (frames.length === 0) return outcome
   const { Tinypool } = await import('tinypool')
   return Tinypool.move({
-    [Tinypool.transferableSymbol]: frame.buffer,
+    [Tinypool.transferableSymbol]: frames,
     [Tinypool.valueSymbol]: outcome,
   } as unknown as ArrayBuffer)
 }
 
-/** The frame of a chunk, if it has memory of its own: a piece of a shared pool can't be given away. */
-function frameOf(result: unknown): Uint8Array | undefined {
-  if (typeof result !== 'object' || result === null || !('frame' in result)) return undefined
+/** The memory of a chunk's frame, if it is the frame's alone: a piece of a shared pool can't be given away. */
+function frameOf(result: unknown): ArrayBufferLike[] {
+  if (typeof result !== 'object' || result === null || !('frame' in result)) return []
   const { frame } = result
-  return frame instanceof Uint8Array && frame.byteLength > 16_384 ? frame : undefined
+  return frame instanceof Uint8Array && frame.byteLength > 16_384 ? [frame.buffer] : []
 }

@@ -9,6 +9,18 @@ export interface InFlightOptions<Job> {
   readonly maxJobs: number
 }
 
+/** Gathers items into groups of `size`, the last one shorter: what is handed to a worker in one message. */
+export async function* grouped<Item>(items: AsyncIterable<Item> | Iterable<Item>, size: number): AsyncGenerator<Item[]> {
+  let group: Item[] = []
+  for await (const item of items) {
+    group.push(item)
+    if (group.length < size) continue
+    yield group
+    group = []
+  }
+  if (group.length > 0) yield group
+}
+
 /**
  * Runs jobs side by side and yields their results in the jobs' order. The budget is given back when the consumer comes
  * for the next result. The first failure ends it, after the jobs under way have settled.

@@ -4,7 +4,8 @@ import type { TaskJobs, TaskResults } from './tasks/tasks.js'
 /** Runs the tasks that touch payload: here for little work, in worker threads for more. */
 export interface TaskPool extends AsyncDisposable {
   readonly workers: number
-  run<Name extends keyof TaskJobs>(name: Name, job: TaskJobs[Name], bytes: number): Promise<TaskResults[Name]>
+  /** Runs jobs one after the other in one thread, in one message: a message costs as much as hashing 256 KiB. */
+  run<Name extends keyof TaskJobs>(name: Name, jobs: readonly TaskJobs[Name][], bytes: number): Promise<TaskResults[Name][]>
 }
 
 /** How a task's outcome crosses between threads: errors lose their class on the way, so they travel as data. */
@@ -51,9 +52,15 @@ export function unwrapOutcome<Result>(outcome: TaskOutcome<Result>): Result {
   throw error
 }
 
-/** A module that has the tasks: `runTask` for this thread, `runTaskInThread` for a worker. */
+/** Jobs of one kind, in order. */
+export interface TaskCall {
+  readonly name: keyof TaskJobs
+  readonly jobs: readonly unknown[]
+}
+
+/** A module that has the tasks: `runTasks` for this thread, `runTasksInThread` for a worker. */
 export interface TaskModule {
-  readonly runTask: (call: { name: keyof TaskJobs; job: unknown }) => Promise<TaskOutcome<unknown>>
+  readonly runTasks: (call: TaskCall) => Promise<TaskOutcome<unknown[]>>
 }
 
 /** Work below this, in bytes, is done in this thread: a worker costs more to start than it saves. */
@@ -71,33 +78,33 @@ export function createPool({ script, workers }: PoolOptions): TaskPool {
   let inline: Promise<TaskModule> | undefined
   let threads: Promise<import('tinypool').Tinypool> | undefined
 
-  const runInline = async (call: { name: keyof TaskJobs; job: unknown }): Promise<TaskOutcome<unknown>> => {
+  const runInline = async (call: TaskCall): Promise<TaskOutcome<unknown[]>> => {
     inline ??= import(script.href) as Promise<TaskModule>
-    return await (await inline).runTask(call)
+    return await (await inline).runTasks(call)
   }
-  const runInThread = async (call: { name: keyof TaskJobs; job: unknown }): Promise<TaskOutcome<unknown>> => {
+  const runInThread = async (call: TaskCall): Promise<TaskOutcome<unknown[]>> => {
     threads ??= import('tinypool').then(
       ({ Tinypool }) =>
         new Tinypool({
           filename: script.href,
-          name: 'runTaskInThread',
+          name: 'runTasksInThread',
           runtime: 'worker_threads',
           minThreads: workers,
           maxThreads: workers,
           isolateWorkers: false,
         }),
     )
-    return (await (await threads).run(call, { name: 'runTaskInThread' })) as TaskOutcome<unknown>
+    return (await (await threads).run(call, { name: 'runTasksInThread' })) as TaskOutcome<unknown[]>
   }
   // Tasks use static buffers: in this thread, only one at a time.
   let queue: Promise<unknown> = Promise.resolve()
 
   return {
     workers,
-    async run(name, job, bytes) {
+    async run(name, jobs, bytes) {
       inlineBytes += bytes
-      const call = { name, job }
-      let outcome: TaskOutcome<unknown>
+      const call = { name, jobs }
+      let outcome: TaskOutcome<unknown[]>
       if (threads === undefined && inlineBytes <= INLINE_BYTES) {
         const mine = queue.then(() => runInline(call))
         queue = mine.catch(() => {})
@@ -105,11 +112,11 @@ export function createPool({ script, workers }: PoolOptions): TaskPool {
       } else {
         outcome = await runInThread(call)
       }
-      return unwrapOutcome(outcome) as TaskResults[typeof name]
+      return unwrapOutcome(outcome) as TaskResults[typeof name][]
     },
     async [Symbol.asyncDispose]() {
       await queue
-      if (inline !== undefined) await (await inline).runTask({ name: 'closeAll', job: undefined })
+      if (inline !== undefined) await (await inline).runTasks({ name: 'closeAll', jobs: [undefined] })
       if (threads !== undefined) await (await threads).destroy()
     },
   }

@@ -145,10 +145,11 @@ class AuditRun {
     const bytes = blocks.length * DIGEST_BLOCK_BYTES
     this.readBytes += bytes
     const job = { source: store.source, sourceKey, pieces, expected: { state, digests }, level: 1 }
-    const chunk = await pool.run('readChunk', job, bytes)
-    for (let i = 0; i < chunk.runs.length; i += 3) {
-      const first = chunk.runs[i] ?? 0
-      for (let n = 0; n < (chunk.runs[i + 1] ?? 0); n++) this.mismatches.push(first + n)
+    const [chunk] = await pool.run('readChunk', [job], bytes)
+    const runs = chunk?.runs ?? []
+    for (let i = 0; i < runs.length; i += 3) {
+      const first = runs[i] ?? 0
+      for (let n = 0; n < (runs[i + 1] ?? 0); n++) this.mismatches.push(first + n)
     }
   }
 }

@@ -103,17 +103,42 @@ class BackupRun {
 
     const chosen = await chooseParent(repository, points)
     for (const message of chosen.passedOver) this.#warn(message)
-    const parent = this.#options.request === 'full' ? undefined : chosen.parent
-    const parentProblem = chosen.parent === undefined && points.length > 0 ? 'no earlier point is whole' : undefined
     const previous = chosen.parent === undefined ? undefined : referencePointOf(chosen.parent)
 
     await using checkpoint = await tracker.checkpoint({ owner, previous, signal })
     for (const message of checkpoint.warnings) this.#warn(message)
     this.#step('checkpointed')
 
+    let parent = this.#options.request === 'full' ? undefined : chosen.parent
+    for (;;) {
+      try {
+        const { manifest, readBytes, distrusted } = await this.#take(checkpoint, points, parent, lease, machineUuid, signal)
+        await tracker.release(referencePointOf(manifest), owner)
+        this.#step('released')
+        return { manifest, readBytes, distrusted }
+      } catch (error) {
+        if (parent === undefined || !isArchiveDamage(error)) throw error
+        // Only its size was known so far. A machine must not stay without backups until somebody looks.
+        this.#warn(`point #${parent.point} can't be gone on from: ${error.message}`)
+        const unusable: number = parent.point
+        parent = (await chooseParent(repository, points.filter(({ point }) => point < unusable))).parent
+      }
+    }
+  }
+
+  /** Takes the point as an incremental on `parent`, or as a full. Nothing is left of it when it fails. */
+  async #take(
+    checkpoint: Checkpoint,
+    points: readonly PointManifest[],
+    parent: PointManifest | undefined,
+    lease: Lease,
+    machineUuid: string,
+    signal: AbortSignal,
+  ): Promise<BackupReport> {
+    const { repository, codec } = this.#environment
     const asked = await gatherEvidence(checkpoint.stores, parent, signal)
-    await using shelf = new ArchiveShelf(repository, this.#environment.codec)
-    const first = this.#plan(asked, parent, parentProblem)
+    await using shelf = new ArchiveShelf(repository, codec)
+    const first = this.#plan(asked, parent, points.length > 0 ? 'no earlier point is whole' : undefined)
     const audit = await auditStores({
       environment: this.#environment,
       machine: this.#machine,
@@ -126,11 +151,9 @@ class BackupRun {
     })
     const plan = audit.distrusted.length === 0 ? first : audit.plan
     for (const message of audit.distrusted) this.#warn(message)
-    this.#options.onEvent?.({ type: 'plan', machine: name, parent: plan.parent, stores: plan.stores })
+    this.#options.onEvent?.({ type: 'plan', machine: this.#machine.name, parent: plan.parent, stores: plan.stores })
     this.#step('planned')
     const committed = await this.#write(checkpoint, asked, plan, audit, points, lease, machineUuid, shelf, signal)
-    await tracker.release(referencePointOf(committed.manifest), owner)
-    this.#step('released')
     return { ...committed, distrusted: audit.distrusted }
   }
 
@@ -239,6 +262,11 @@ class BackupRun {
   #warn(message: string): void {
     this.#options.onEvent?.({ type: 'warning', machine: this.#machine.name, message })
   }
+}
+
+/** Whether what failed was the reading of an earlier point's archive. */
+function isArchiveDamage(error: unknown): error is RefpointError {
+  return error instanceof RefpointError && error.code === 'damaged' && 'archive' in error.fields
 }
 
 /** What a committed point keeps for the tracker. */

@@ -8,7 +8,7 @@ import { mergeRanges, sizeChangeRanges } from '../../model/ranges.js'
 import type { CheckpointStore } from '../../trackers/tracker.js'
 import type { ByteBudget } from '../byte-budget.js'
 import type { StoreChain } from '../chain-reader.js'
-import { ordered } from '../ordered.js'
+import { grouped, ordered } from '../ordered.js'
 import type { TaskPool } from '../pool.js'
 import { JobBuilder } from './jobs.js'
 import { ParentDigests } from './parent-digests.js'
@@ -41,6 +41,7 @@ export interface StreamedStore {
 
 /** A job holds its blocks and the frame made of them. */
 const JOB_BYTES = 2 * 1024 * 1024 + 65_536
+const JOBS_PER_MESSAGE = 4
 
 /** Reads one store's part of a point through the workers into the archive. */
 export async function streamStore(input: StreamStoreInput): Promise<StreamedStore> {
@@ -53,19 +54,22 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
   let sumKnown = parent === undefined || before?.contentSum != null
   let readBytes = 0
   let equalBlocks = 0
-  const chunks = ordered(builder.jobs(pieces(input, forced)), (job) => pool.run('readChunk', job, JOB_BYTES / 2), {
+  const groups = grouped(builder.jobs(pieces(input, forced)), JOBS_PER_MESSAGE)
+  const chunks = ordered(groups, (jobs) => pool.run('readChunk', jobs, (jobs.length * JOB_BYTES) / 2), {
     budget,
-    bytesOf: () => JOB_BYTES,
+    bytesOf: (jobs) => jobs.length * JOB_BYTES,
     signal,
-    maxJobs: pool.workers * 4,
+    maxJobs: pool.workers * 2,
   })
-  for await (const chunk of chunks) {
-    if (chunk.sumChange === null) sumKnown = false
-    else sum.addHex(chunk.sumChange)
-    readBytes += chunk.readBytes
-    equalBlocks += chunk.equalBlocks
-    input.onRead(chunk.readBytes)
-    if (chunk.runs.length > 0) await writer.append(chunk)
+  for await (const group of chunks) {
+    for (const chunk of group) {
+      if (chunk.sumChange === null) sumKnown = false
+      else sum.addHex(chunk.sumChange)
+      readBytes += chunk.readBytes
+      equalBlocks += chunk.equalBlocks
+      input.onRead(chunk.readBytes)
+      if (chunk.runs.length > 0) await writer.append(chunk)
+    }
   }
   if (!builder.zeroSumKnown) sumKnown = false
   sum.addHex(builder.zeroSum.toHex())

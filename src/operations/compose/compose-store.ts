@@ -11,8 +11,8 @@ import {
 import { type FrameTask, type MixedBlock, planWindow, zeroRanges } from '../../model/restore-plan.js'
 import type { StoreChain } from '../chain-reader.js'
 import type { ReadEnvironment } from '../environment.js'
-import { ordered } from '../ordered.js'
-import type { FrameJob } from '../tasks/decode-frame.js'
+import { grouped, ordered } from '../ordered.js'
+import type { FrameJob, FrameResult } from '../tasks/decode-frame.js'
 import { createScratch } from './scratch.js'
 
 /** Something that is not what was written. */
@@ -49,6 +49,7 @@ export interface Composed {
 
 /** More is not told one by one: the first of many tell enough. */
 const MAX_DAMAGE = 1000
+const FRAMES_PER_MESSAGE = 4
 /** Rows of one check of blocks that are read back. */
 const BLOCKS_PER_CHECK = 256
 
@@ -140,33 +141,42 @@ class ComposeRun {
 
   async #frames(tasks: Iterable<FrameTask>, target: FrameJob['target']): Promise<void> {
     const { pool, budget } = this.#environment
-    const jobs = this.#frameJobs(tasks, target)
     const running = ordered(
-      jobs,
-      async ({ task, job }) => ({ task, result: await pool.run('decodeFrame', job, job.frame.contentBytes) }),
+      grouped(this.#frameJobs(tasks, target), FRAMES_PER_MESSAGE),
+      async (group) => {
+        const jobs = group.map(({ job }) => job)
+        const results = await pool.run('decodeFrame', jobs, jobs.reduce((sum, { frame }) => sum + frame.contentBytes, 0))
+        return group.map(({ task }, i) => ({ task, result: results[i] }))
+      },
       {
         budget,
-        bytesOf: ({ job }) => job.frame.contentBytes + job.frame.storedBytes,
+        bytesOf: (group) => group.reduce((sum, { job: { frame } }) => sum + frame.contentBytes + frame.storedBytes, 0),
         signal: this.#options.signal,
-        maxJobs: pool.workers * 4,
+        maxJobs: pool.workers * 2,
       },
     )
-    for await (const { task, result } of running) {
-      const point = this.#chain.archives[task.archive]?.point.point ?? null
-      if (result.unreadable !== null) {
-        const [, length = 0, offset = 0] = task.writes.length > 0 ? task.writes : [0, task.checks[1], (task.checks[2] ?? 0) * DIGEST_BLOCK_BYTES]
-        this.#damaged({ point, offset, length, what: `frame ${task.frame} can't be read: ${result.unreadable}` })
-      }
-      for (const block of result.damaged) {
-        const offset = block * DIGEST_BLOCK_BYTES
-        const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
-        this.#damaged({ point, offset, length, what: `content in frame ${task.frame} does not have its digest` })
-      }
-      let bytes = 0
-      for (let i = 1; i < task.writes.length; i += 3) bytes += task.writes[i] ?? 0
-      if (task.writes.length === 0) for (let i = 1; i < task.checks.length; i += 3) bytes += task.checks[i] ?? 0
-      this.#options.onBytes(bytes)
+    for await (const group of running) {
+      for (const { task, result } of group) if (result !== undefined) this.#framed(task, result)
     }
+  }
+
+  #framed(task: FrameTask, result: FrameResult): void {
+    const point = this.#chain.archives[task.archive]?.point.point ?? null
+    if (result.unreadable !== null) {
+      const [first = 0, firstLength = 0, block = 0] = task.checks
+      const [, length, offset] = task.writes.length > 0 ? task.writes : [first, firstLength, block * DIGEST_BLOCK_BYTES]
+      const what = `frame ${task.frame} can't be read: ${result.unreadable}`
+      this.#damaged({ point, offset: offset ?? 0, length: length ?? 0, what })
+    }
+    for (const block of result.damaged) {
+      const offset = block * DIGEST_BLOCK_BYTES
+      const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
+      this.#damaged({ point, offset, length, what: `content in frame ${task.frame} does not have its digest` })
+    }
+    const rows = task.writes.length > 0 ? task.writes : task.checks
+    let bytes = 0
+    for (let i = 1; i < rows.length; i += 3) bytes += rows[i] ?? 0
+    this.#options.onBytes(bytes)
   }
 
   *#frameJobs(tasks: Iterable<FrameTask>, target: FrameJob['target']): Generator<{ task: FrameTask; job: FrameJob }> {
@@ -195,8 +205,8 @@ class ComposeRun {
         expected.set(block.expected, n * DIGEST_BYTES)
       }
       const bytes = part.length * DIGEST_BLOCK_BYTES
-      const { damaged } = await this.#environment.pool.run('checkBlocks', { target, blocks: rows, expected }, bytes)
-      for (const block of damaged) {
+      const [result] = await this.#environment.pool.run('checkBlocks', [{ target, blocks: rows, expected }], bytes)
+      for (const block of result?.damaged ?? []) {
         const offset = block * DIGEST_BLOCK_BYTES
         const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
         this.#damaged({ point: null, offset, length, what: 'a block put together from several frames does not have its digest' })
@@ -211,7 +221,7 @@ class ComposeRun {
     for (let done = 0; done < length; done += step) {
       signal.throwIfAborted()
       const part = Math.min(step, length - done)
-      await this.#environment.pool.run('writeZeroes', { path: target.path, offset: offset + done, length: part }, part)
+      await this.#environment.pool.run('writeZeroes', [{ path: target.path, offset: offset + done, length: part }], part)
     }
   }
 
