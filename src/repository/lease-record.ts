@@ -94,12 +94,23 @@ export async function readLease(repository: ReadRepository, machine: string): Pr
 
 async function readJson<T>(repository: ReadRepository, name: string, schema: z.ZodType<T>): Promise<T | undefined> {
   const bytes = await repository.read(name, limitBytes)
-  return bytes === undefined ? undefined : parseObject(name, schema, decodeJson(name, bytes))
+  if (bytes === undefined) return undefined
+  try {
+    return parseObject(name, schema, decodeJson(name, bytes))
+  } catch (error) {
+    if (!(error instanceof RefpointError) || error.hint !== undefined) throw error
+    throw new RefpointError(error.code, error.message, { hint: howToUnlock(name), fields: error.fields, cause: error })
+  }
+}
+
+/** Whether somebody holds the lease can't be told any more: only a person can know that nobody does. */
+function howToUnlock(name: string): string {
+  return `If no backup of this machine is running on any host, remove the folder ${name.slice(0, name.lastIndexOf('/'))}.`
 }
 
 function damaged(machine: string, epoch: number, found: number): RefpointError {
   return new RefpointError('damaged', `object ${lockName(machine, 'lease', epoch)} is of epoch ${found}`, {
-    hint: `If no backup of it is running, remove ${locksFolder(machine)}.`,
+    hint: howToUnlock(lockName(machine, 'lease', epoch)),
     fields: { machine, epoch, found },
   })
 }
