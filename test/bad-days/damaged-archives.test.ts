@@ -114,3 +114,32 @@ it('finds archives that were exchanged', async () => {
   await expectVerifies(scene)
   for (const entry of taken) await expectRestores(scene, entry)
 })
+
+it('goes on from an older point, at last with a full, when the newest can not be read', async () => {
+  const { scene, taken } = await openHistory()
+  const content = taken.at(-1)?.content ?? Buffer.alloc(0)
+  const damage = (point: number, byte: number): (() => void) => {
+    const path = archivePath(scene, point)
+    const whole = readFileSync(path)
+    const flipped = Buffer.from(whole)
+    const at = byte < 0 ? whole.length + byte : byte
+    flipped[at] = (flipped[at] ?? 0) ^ 4
+    overwrite(path, flipped)
+    return () => overwrite(path, whole)
+  }
+  const heal = [damage(4, -3)]
+  const { stderr } = await scene.ok(['backup'])
+  expect(stderr).toMatch(/warning: point #4 can't be gone on from: .*seek table/)
+  expect(readManifest(scene, 5).parent).toBe(3)
+  await expectRestores(scene, { point: 5, content })
+  expectTold(await scene.run(['verify']), 13, /affects points: #4$/m)
+
+  heal.push(damage(5, -3), damage(1, -3))
+  expectTold(await scene.run(['backup', '--incremental']), 2, /can't take an incremental: no earlier point is whole/)
+  const { stdout } = await scene.ok(['backup'])
+  expect(stdout).toMatch(/point #6, full.*no earlier point is whole/)
+  await expectRestores(scene, { point: 6, content })
+  for (const whole of heal) whole()
+  await expectVerifies(scene)
+  for (const entry of [...taken, { point: 5, content }]) await expectRestores(scene, entry)
+})

@@ -47,3 +47,16 @@ it('restores without the record of a machine, but makes no new one that would di
   await scene.ok(['backup', '--incremental'])
   await expectVerifies(scene)
 })
+
+it('says how to go on when the record of a lease is damaged, and lets everybody read', async () => {
+  const scene = openScene(oneImage, { within: true })
+  const [first] = await takeHistory(scene, 65_536)
+  const locks = join(scene.repository, 'machines/web01/locks')
+  overwrite(join(locks, 'lease-00000099.json'), 'not JSON')
+  expectTold(await scene.run(['backup']), 13, /lease-00000099\.json/, /no backup of this machine is running.*remove the folder machines\/web01\/locks/)
+  if (first !== undefined) await expectRestores(scene, first)
+  await expectVerifies(scene)
+  rmSync(locks, { recursive: true })
+  expect((await scene.ok(['backup', '--incremental'])).stdout).toMatch(/point #5/)
+  await expectVerifies(scene)
+})
