@@ -41,9 +41,10 @@ export async function sparse(path, bytes) {
   await file.close()
 }
 
-/** A copy of the image that may be written to; it shares its space where the file system can. */
+/** A durable copy of the image that may be written to; it shares its space where the file system can. */
 export async function copyImage(image, path) {
   await run('cp', ['--sparse=always', '--reflink=auto', image.path, path])
+  await run('sync', [path])
 }
 
 async function collect(tree, limitBytes) {

@@ -92,7 +92,7 @@ async function run() {
     try {
       for (const line of formatTable(await sections[name](bench))) console.log(`  ${line}`)
     } finally {
-      if (name !== 'open') await rm(work, { recursive: true, force: true })
+      await rm(work, { recursive: true, force: true })
     }
   }
 }

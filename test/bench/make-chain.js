@@ -22,12 +22,14 @@ const repository = await buildRepository({ path }, { create: true })
 const { record } = await initRepository(repository)
 const { uuid } = await openMachine(repository, machine, { create: true })
 const codec = await loadCodec()
-// The same wherever an extent is cut out of it.
-const piece = randomBytes(8192)
+// The same wherever an extent is cut out of it, and small when compressed.
+const piece = Buffer.alloc(8192, randomBytes(16))
 const content = Buffer.concat(Array.from({ length: chunkBytes / piece.length }, () => piece))
 const block = content.subarray(0, blockBytes)
 const frame = codec.compress(content, 1)
 const blockDigest = createHash('sha256').update(block).digest().subarray(0, 16)
+// As many as a chunk of single extents can touch.
+const blockDigests = Buffer.concat(Array.from({ length: chunkBytes / extentBytes + 16 }, () => blockDigest))
 
 for (let point = 1; point <= points; point += 1) await writePoint(point)
 
@@ -84,18 +86,20 @@ function chunkOf(offsets) {
   const runs = []
   let end = -1
   let blocks = 0
-  for (const [index, offset] of offsets.entries()) {
-    extents.set([offset, extentBytes, 1, index * extentBytes], index * 4)
+  for (let index = 0; index < offsets.length; index += 1) {
+    const offset = offsets[index]
+    extents[index * 4] = offset
+    extents[index * 4 + 1] = extentBytes
+    extents[index * 4 + 2] = 1
+    extents[index * 4 + 3] = index * extentBytes
     const first = Math.max(end, Math.floor(offset / blockBytes))
-    const last = Math.ceil((offset + extentBytes) / blockBytes)
-    if (last <= first) continue
-    const previous = runs.at(-1)
-    if (previous !== undefined && previous[0] + previous[1] === first) previous[1] += last - first
-    else runs.push([first, last - first, 1])
-    blocks += last - first
-    end = last
+    const count = Math.ceil((offset + extentBytes) / blockBytes) - first
+    if (count <= 0) continue
+    if (first === end && runs.length > 0) runs[runs.length - 2] += count
+    else runs.push(first, count, 1)
+    blocks += count
+    end = first + count
   }
-  const digests = Buffer.alloc(blocks * 16)
-  for (let index = 0; index < blocks; index += 1) blockDigest.copy(digests, index * 16)
-  return { frame: Buffer.from(frame), contentBytes: chunkBytes, extents, runs: Float64Array.from(runs.flat()), digests }
+  const digests = blockDigests.subarray(0, blocks * 16)
+  return { frame, contentBytes: chunkBytes, extents, runs: Float64Array.from(runs), digests }
 }
