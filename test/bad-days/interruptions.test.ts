@@ -40,7 +40,7 @@ const writing = (scene: Scene) => () => {
 }
 
 it.each(['SIGINT', 'SIGTERM'] as const)('ends on %s during a backup: 130, nothing half left, the lock free at once', async (signal) => {
-  const scene = openScene(quick)
+  const scene = openScene(quick, { within: true })
   await scene.ok(['init'])
   const first = contentOf(1, bytes)
   writeFileSync(scene.path('root.img'), first)
@@ -86,7 +86,7 @@ async function interrupted(scene: Scene, args: readonly string[], seen: () => bo
 }
 
 it.each(['SIGINT', 'SIGTERM'] as const)('ends on %s during a restore: 130, and no file that looks whole', async (signal) => {
-  const scene = openScene()
+  const scene = openScene(oneImage, { within: true })
   await scene.ok(['init'])
   const content = contentOf(1, bytes * 3)
   writeFileSync(scene.path('root.img'), content)
@@ -121,7 +121,7 @@ function readFirst(path: string): number | undefined {
 const first = Buffer.alloc(1)
 
 it('lets one of two backups of a machine run, and tells the other who does', async () => {
-  const scene = openScene(slow)
+  const scene = openScene(slow, { within: true })
   await scene.ok(['init'])
   const content = contentOf(1, bytes)
   writeFileSync(scene.path('root.img'), content)
@@ -145,7 +145,7 @@ it('lets one of two backups of a machine run, and tells the other who does', asy
 })
 
 it('says what was committed when it is cancelled after that', async () => {
-  const scene = openScene(`${oneImage}  web02:\n    tracker: image\n    stores: { root: ./big.img }\n    compression: { level: 19 }\ndefaults:\n  concurrency: { machines: 1 }\n`)
+  const scene = openScene(`${oneImage}  web02:\n    tracker: image\n    stores: { root: ./big.img }\n    compression: { level: 19 }\ndefaults:\n  concurrency: { machines: 1 }\n`, { within: true })
   await scene.ok(['init'])
   writeFileSync(scene.path('root.img'), contentOf(1, 65_536))
   writeFileSync(scene.path('big.img'), contentOf(2, bytes))
@@ -162,17 +162,17 @@ it('says what was committed when it is cancelled after that', async () => {
 })
 
 it('stops a disk server at a signal without losing what was written, and leaves no socket', async () => {
-  const scene = openScene()
-  await scene.ok(['disk', 'create', 'root', '--size', '8MiB'])
+  const scene = openScene(oneImage, { within: true })
+  await scene.ok(['disk', 'create', scene.path('root'), '--size', '8MiB'])
   const socket = scene.path('nbd.sock')
   const server = scene.start(['disk', 'serve', 'root', '--socket', socket])
   while (!existsSync(socket)) await new Promise((resolve) => setTimeout(resolve, 5))
-  const second = await scene.run(['disk', 'serve', 'root', '--socket', scene.path('other.sock')])
+  const second = await scene.run(['disk', 'serve', scene.path('root'), '--socket', scene.path('other.sock')])
   expectTold(second, 11, /root/)
   const pid = server.process.pid ?? 0
   process.kill(pid, 'SIGTERM')
   const told = await server.told
   expect(told.status, told.stderr).toBe(0)
   expect(existsSync(socket)).toBe(false)
-  await scene.ok(['disk', 'info', 'root'])
+  await scene.ok(['disk', 'info', scene.path('root')])
 })

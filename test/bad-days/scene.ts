@@ -52,12 +52,12 @@ machines:
 
 /**
  * @param within runs the command line in this process, for tests that run it a hundred times: all of it but the signals
- * and the exit.
+ * and the exit. What runs with options is a process all the same.
  */
 export function openScene(config = oneImage, { within = false } = {}): Scene {
   const folder = temporaryFolder()
   const run = (args: readonly string[], options?: RunOptions): Promise<Told> =>
-    within ? runHere(folder, args) : start(folder, args, options).told
+    within && options === undefined ? runHere(folder, args) : start(folder, args, options).told
   const scene: Scene = {
     folder,
     repository: join(folder, 'repository'),
