@@ -22,7 +22,7 @@ const GiB = 2 ** 30
 /** `full` is what the goals are for; `small` tries that everything works. */
 const sizes = {
   full: {
-    imageBytes: 8 * GiB, contentBytes: 2.5 * GiB, blocks: 400, chain: 20,
+    imageBytes: 8 * GiB, contentBytes: 2.5e9, blocks: 400, chain: 20,
     sparse: { large: 1024 * GiB, small: 10 * GiB, written: GiB },
     open: { storeBytes: 1024 * GiB, points: 100, changedBytes: 10 * GiB },
   },
