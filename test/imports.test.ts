@@ -64,8 +64,10 @@ describe('imports between rooms', () => {
       }
       for (const target of importsOf(file)) {
         const other = roomOf(target)
-        if (other === undefined) broken.push(`${relative(src, file)} imports the composition root ${relative(src, target)}`)
-        else if (other !== room && !allowed.includes(other)) broken.push(`${relative(src, file)} (${room}) imports ${relative(src, target)} (${other})`)
+        if (other === undefined)
+          broken.push(`${relative(src, file)} imports the composition root ${relative(src, target)}`)
+        else if (other !== room && !allowed.includes(other))
+          broken.push(`${relative(src, file)} (${room}) imports ${relative(src, target)} (${other})`)
       }
     }
     expect(broken).toEqual([])

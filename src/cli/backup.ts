@@ -20,7 +20,9 @@ export interface BackupFlags extends GlobalOptions {
 /** `refpoint backup [machine…]`: one point of each machine, side by side within the configured concurrency. */
 export async function backup(context: Context, names: readonly string[], flags: BackupFlags): Promise<void> {
   if (flags.full === true && flags.incremental === true) {
-    throw new RefpointError('usage', '--full and --incremental exclude each other', { hint: 'Give one of them, or none.' })
+    throw new RefpointError('usage', '--full and --incremental exclude each other', {
+      hint: 'Give one of them, or none.',
+    })
   }
   const config = await readConfig(context, flags)
   const machines = chooseMachines(config, names, flags.all === true)
@@ -68,7 +70,8 @@ function chooseMachines(config: Config, names: readonly string[], all: boolean):
   }
   return [...new Set(names)].map((name) => {
     const machine = config.machines.find((candidate) => candidate.name === name)
-    if (machine === undefined) throw new RefpointError('usage', `there is no machine '${name}' in the configuration`, { hint })
+    if (machine === undefined)
+      throw new RefpointError('usage', `there is no machine '${name}' in the configuration`, { hint })
     return machine
   })
 }
@@ -144,7 +147,10 @@ function cancelled(signal: AbortSignal, reports: readonly BackupReport[]): unkno
     committed.length === 0
       ? 'nothing was committed'
       : `committed before that: ${committed.map(({ machine, point }) => `${machine} #${point}`).join(', ')}`
-  return new RefpointError('cancelled', `${signal.reason.message}; ${what}`, { fields: { committed }, cause: signal.reason })
+  return new RefpointError('cancelled', `${signal.reason.message}; ${what}`, {
+    fields: { committed },
+    cause: signal.reason,
+  })
 }
 
 function conclude(
@@ -157,13 +163,17 @@ function conclude(
   if (first !== undefined && signal.aborted) throw cancelled(signal, reports)
   if (first !== undefined && count === 1) throw first.error
   if (first !== undefined) {
-    throw new RefpointError('machines-failed', `${failures.length} of ${count} machines failed: ${failures.map((f) => f.machine).join(', ')}`, {
-      hint: 'Each is told above. The points of the others are committed.',
-      fields: {
-        failed: failures.map(({ machine, error }) => ({ machine, ...describeError(error) })),
-        committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
+    throw new RefpointError(
+      'machines-failed',
+      `${failures.length} of ${count} machines failed: ${failures.map((f) => f.machine).join(', ')}`,
+      {
+        hint: 'Each is told above. The points of the others are committed.',
+        fields: {
+          failed: failures.map(({ machine, error }) => ({ machine, ...describeError(error) })),
+          committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
+        },
       },
-    })
+    )
   }
   const distrusted = reports.filter((report) => report.distrusted.length > 0)
   if (distrusted.length > 0) {

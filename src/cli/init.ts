@@ -10,6 +10,10 @@ export async function init(context: Context, dir: string | undefined, options: G
   const where = named === undefined ? (await readConfig(context, options)).repository : { path: resolve(cwd, named) }
   const repository = await services.buildRepository(where, { create: true })
   const { record, created } = await initRepository(repository)
-  output.line(created ? `created the repository ${repository.description} (${record.id})` : `${repository.description} is a repository already (${record.id}); nothing was changed`)
+  output.line(
+    created
+      ? `created the repository ${repository.description} (${record.id})`
+      : `${repository.description} is a repository already (${record.id}); nothing was changed`,
+  )
   output.result({ repository: repository.description, id: record.id, created })
 }

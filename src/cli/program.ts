@@ -43,7 +43,10 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
   const program = new Command('refpoint')
     .description('Image-level incremental backups of virtual machines and block storage')
     .version(options.version)
-    .option('--config <file>', 'configuration (default: ./refpoint.yaml, $REFPOINT_CONFIG, /etc/refpoint/refpoint.yaml)')
+    .option(
+      '--config <file>',
+      'configuration (default: ./refpoint.yaml, $REFPOINT_CONFIG, /etc/refpoint/refpoint.yaml)',
+    )
     .option('--repository <folder>', 'the repository, instead of the one in the configuration')
     .option('--json', 'one JSON document on stdout, events as JSON lines on stderr')
     .addHelpText('after', statuses)
@@ -77,7 +80,10 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .addOption(new Option('--full', 'store everything').conflicts('incremental'))
     .option('--incremental', 'fail rather than store everything')
     .option('--adopt', 'go on with a machine that was backed up from another host so far')
-    .addHelpText('after', '\nExamples:\n  refpoint backup web01\n  refpoint backup --all\n  refpoint backup web01 --full')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  refpoint backup web01\n  refpoint backup --all\n  refpoint backup web01 --full',
+    )
     .action(async (machines: string[], _flags: object, command: Command) => {
       const { backup } = await import('./backup.js')
       await backup(context(command), machines, command.optsWithGlobals())
@@ -105,7 +111,10 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
   add(new Command('restore'))
     .description('restore disks at a point in time')
     .argument('<machine>')
-    .requiredOption('--at <when>', 'latest, a point such as 42, a day, or a time (local unless it has a zone): the newest point at or before it')
+    .requiredOption(
+      '--at <when>',
+      'latest, a point such as 42, a day, or a time (local unless it has a zone): the newest point at or before it',
+    )
     .option('--to <dir>', 'a folder for new files, one <disk>.raw each, and the machine’s configuration')
     .option('--write-to <target>', 'one disk onto an existing device or file')
     .option('--store <disk...>', 'only these disks')
@@ -128,7 +137,10 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .argument('[machine]', 'every machine when left out')
     .option('--at <when>', 'only this point, with all that it needs')
     .option('--quick', 'only what tells without reading payload')
-    .addHelpText('after', '\nExamples:\n  refpoint verify\n  refpoint verify web01 --at latest\n  refpoint verify --quick')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  refpoint verify\n  refpoint verify web01 --at latest\n  refpoint verify --quick',
+    )
     .action(async (machine: string | undefined, _flags: object, command: Command) => {
       const { verifyCommand } = await import('./verify.js')
       await verifyCommand(context(command), machine, command.optsWithGlobals())

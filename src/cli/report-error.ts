@@ -59,7 +59,10 @@ export function describeError(error: unknown): ErrorReport {
 const systemErrors: Readonly<Record<string, readonly [message: string, hint: string]>> = {
   ENOSPC: ['no space left on the device', 'Free some space, then run again: nothing that was committed is lost.'],
   EDQUOT: ['the disk quota is used up', 'Free some space or raise the quota, then run again.'],
-  EFBIG: ['the file would be larger than is allowed', 'Raise the limit (ulimit -f), or use a file system that allows larger files.'],
+  EFBIG: [
+    'the file would be larger than is allowed',
+    'Raise the limit (ulimit -f), or use a file system that allows larger files.',
+  ],
   EACCES: ['permission denied', 'Run as a user who may, such as root.'],
   EPERM: ['the operation is not permitted', 'Run as a user who may, such as root.'],
   EROFS: ['the file system is read-only', 'Mount it writable; after disk errors a file system becomes read-only.'],

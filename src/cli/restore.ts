@@ -38,11 +38,14 @@ export async function restore(context: Context, machine: string, flags: RestoreF
       board.stop()
       for (const { store, path, sizeBytes, uncheckedBytes } of stores) {
         output.line(`${store}: ${formatBytes(sizeBytes)} at ${path}`)
-        if (uncheckedBytes > 0) output.note(`${store}: warning: ${formatBytes(uncheckedBytes)} have no known digest and could not be checked`)
+        if (uncheckedBytes > 0)
+          output.note(`${store}: warning: ${formatBytes(uncheckedBytes)} have no known digest and could not be checked`)
       }
       for (const path of configFiles) output.line(`configuration: ${path}`)
       const tookMs = performance.now() - started
-      output.line(`restored point #${point.point} in ${formatDuration(tookMs)}; every digest and content sum was checked`)
+      output.line(
+        `restored point #${point.point} in ${formatDuration(tookMs)}; every digest and content sum was checked`,
+      )
       output.result({ machine, point: point.point, time: point.time, stores, configFiles, tookMs: Math.round(tookMs) })
     } finally {
       board.stop()

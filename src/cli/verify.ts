@@ -40,7 +40,9 @@ export async function verifyCommand(context: Context, machine: string | undefine
             const store = finding.store === undefined ? '' : `, store '${finding.store}'`
             const where = finding.point === undefined ? '' : `, point #${finding.point}`
             const affects = finding.affects.length === 0 ? 'none' : finding.affects.map((slot) => `#${slot}`).join(', ')
-            output.note(`damaged: machine '${finding.machine}'${where}${store}: ${finding.what} [${finding.object}]; affects points: ${affects}`)
+            output.note(
+              `damaged: machine '${finding.machine}'${where}${store}: ${finding.what} [${finding.object}]; affects points: ${affects}`,
+            )
             output.event({ type: 'damaged', ...finding })
           },
         },
@@ -49,15 +51,25 @@ export async function verifyCommand(context: Context, machine: string | undefine
       const tookMs = Math.round(performance.now() - started)
       const { findings } = report
       if (findings.length > 0) {
-        const affected = [...new Set(findings.flatMap((finding) => finding.affects.map((slot) => `${finding.machine} #${slot}`)))]
-        throw new RefpointError('damaged', `${findings.length} damaged things, ${affected.length} points affected: ${affected.join(', ')}`, {
-          hint: 'Each is told above. Points that are not named are whole. Take a --full soon, so that new points do not need the damaged ones.',
-          fields: { findings },
-        })
+        const affected = [
+          ...new Set(findings.flatMap((finding) => finding.affects.map((slot) => `${finding.machine} #${slot}`))),
+        ]
+        throw new RefpointError(
+          'damaged',
+          `${findings.length} damaged things, ${affected.length} points affected: ${affected.join(', ')}`,
+          {
+            hint: 'Each is told above. Points that are not named are whole. Take a --full soon, so that new points do not need the damaged ones.',
+            fields: { findings },
+          },
+        )
       }
-      const how = flags.quick === true ? 'manifests, chains, archives’ sizes and tables (payload was not read)' : 'every byte'
-      output.line(`verified ${report.points} points of ${report.machines} machines in ${formatDuration(tookMs)}: ${how}; nothing is damaged`)
-      if (report.unknownBlocks > 0) output.note(`${report.unknownBlocks} digest blocks have no known digest and could not be checked`)
+      const how =
+        flags.quick === true ? 'manifests, chains, archives’ sizes and tables (payload was not read)' : 'every byte'
+      output.line(
+        `verified ${report.points} points of ${report.machines} machines in ${formatDuration(tookMs)}: ${how}; nothing is damaged`,
+      )
+      if (report.unknownBlocks > 0)
+        output.note(`${report.unknownBlocks} digest blocks have no known digest and could not be checked`)
       output.result({ ...report, tookMs })
     } finally {
       board.stop()

@@ -61,7 +61,8 @@ export function planBackup(input: PlanInput): BackupPlan {
 function planStore(store: StoreEvidence, parent: PointManifest): StorePlan {
   const before = storeRecord(parent, store.name)
   if (before === undefined) return full(store.name, `new store, not in point #${parent.point}`)
-  const resized = before.sizeBytes === store.sizeBytes ? '' : `; resized from ${before.sizeBytes} to ${store.sizeBytes} bytes`
+  const resized =
+    before.sizeBytes === store.sizeBytes ? '' : `; resized from ${before.sizeBytes} to ${store.sizeBytes} bytes`
   if (store.tracked === 'yes') {
     return { name: store.name, mode: 'tracked', reason: `changes since point #${parent.point}${resized}` }
   }
@@ -69,7 +70,8 @@ function planStore(store: StoreEvidence, parent: PointManifest): StorePlan {
     const why = before.changeId === null ? 'the parent point has no change ID' : 'this tracker keeps no change IDs'
     return { name: store.name, mode: 'compared', reason: `compared with point #${parent.point}: ${why}${resized}` }
   }
-  const why = store.tracked.expired === 'untracked' ? store.tracked.explanation : `tracking lost: ${store.tracked.explanation}`
+  const why =
+    store.tracked.expired === 'untracked' ? store.tracked.explanation : `tracking lost: ${store.tracked.explanation}`
   return { name: store.name, mode: 'compared', reason: `compared with point #${parent.point}: ${why}${resized}` }
 }
 

@@ -45,7 +45,8 @@ export async function* mergeRanges(
         throw new RangeError(`ranges do not ascend: ${range.offset} after ${last}`)
       }
       last = range.offset + range.length
-      for (let next = rest[used]; next !== undefined && next.offset <= range.offset; next = rest[++used]) yield* add(next)
+      for (let next = rest[used]; next !== undefined && next.offset <= range.offset; next = rest[++used])
+        yield* add(next)
       yield* add(range)
     }
   }

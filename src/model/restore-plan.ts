@@ -84,8 +84,10 @@ export function planWindow(input: WindowPlanInput): WindowPlan {
     const kind = kinds[block]
     const state = digests.state[block]
     if (state === STATE_UNKNOWN) unknownBlocks++
-    if (state === STATE_NONE && kind !== NONE) problems.push({ block: firstBlock + block, what: 'has content but no digest' })
-    if (state === STATE_DIGEST && kind === NONE) problems.push({ block: firstBlock + block, what: 'has a digest but no content' })
+    if (state === STATE_NONE && kind !== NONE)
+      problems.push({ block: firstBlock + block, what: 'has content but no digest' })
+    if (state === STATE_DIGEST && kind === NONE)
+      problems.push({ block: firstBlock + block, what: 'has a digest but no content' })
     if (kind === MIXED && (state === STATE_DIGEST || state === STATE_ZERO)) {
       const offset = windowOffset + block * DIGEST_BLOCK_BYTES
       mixed.push({
@@ -205,7 +207,11 @@ function frameTask(
         const state = digests.state[block]
         if (state !== STATE_DIGEST && state !== STATE_ZERO) continue
         const offset = windowOffset + blockStart * SECTOR_BYTES
-        checks.push(at + (blockStart - start) * SECTOR_BYTES, Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset), firstBlock + block)
+        checks.push(
+          at + (blockStart - start) * SECTOR_BYTES,
+          Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset),
+          firstBlock + block,
+        )
         expected.push(state === STATE_DIGEST ? digests.digest(block) : ALL_ZERO)
       } else if (only !== undefined) {
         const from = Math.max(start, blockStart)
@@ -219,13 +225,24 @@ function frameTask(
   return { archive, frame, writes: Float64Array.from(writes), checks: Float64Array.from(checks), expected: flat }
 }
 
-function pushWrite(writes: number[], at: number, start: number, end: number, windowOffset: number, sizeBytes: number): void {
+function pushWrite(
+  writes: number[],
+  at: number,
+  start: number,
+  end: number,
+  windowOffset: number,
+  sizeBytes: number,
+): void {
   const offset = windowOffset + start * SECTOR_BYTES
   writes.push(at, Math.min((end - start) * SECTOR_BYTES, sizeBytes - offset), offset)
 }
 
 /** The ranges of a window that no data covers, in bytes on the store: what an existing target must get as zeroes. */
-export function zeroRanges(map: ExtentMap, windowOffset: number, sizeBytes: number): { offset: number; length: number }[] {
+export function zeroRanges(
+  map: ExtentMap,
+  windowOffset: number,
+  sizeBytes: number,
+): { offset: number; length: number }[] {
   const ranges: { offset: number; length: number }[] = []
   let from = 0
   const add = (to: number): void => {

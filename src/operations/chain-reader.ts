@@ -61,12 +61,17 @@ export class ArchiveShelf implements AsyncDisposable {
 export async function locateArchive(repository: ReadRepository, point: PointManifest): Promise<ObjectLocation> {
   const location = await repository.locate(point.archive.name)
   const damaged = (what: string): RefpointError =>
-    new RefpointError('damaged', `the archive of point #${point.point} of machine '${point.machine}' ${what}: ${point.archive.name}`, {
-      hint: `Every point that builds on #${point.point} needs it. 'refpoint verify ${point.machine}' lists what is whole.`,
-      fields: { machine: point.machine, point: point.point, archive: point.archive.name },
-    })
+    new RefpointError(
+      'damaged',
+      `the archive of point #${point.point} of machine '${point.machine}' ${what}: ${point.archive.name}`,
+      {
+        hint: `Every point that builds on #${point.point} needs it. 'refpoint verify ${point.machine}' lists what is whole.`,
+        fields: { machine: point.machine, point: point.point, archive: point.archive.name },
+      },
+    )
   if (location === undefined) throw damaged('is missing')
-  if (location.bytes !== point.archive.bytes) throw damaged(`has ${location.bytes} bytes instead of ${point.archive.bytes}`)
+  if (location.bytes !== point.archive.bytes)
+    throw damaged(`has ${location.bytes} bytes instead of ${point.archive.bytes}`)
   return location
 }
 

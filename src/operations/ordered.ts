@@ -10,7 +10,10 @@ export interface InFlightOptions<Job> {
 }
 
 /** Gathers items into groups of `size`, the last one shorter: what is handed to a worker in one message. */
-export async function* grouped<Item>(items: AsyncIterable<Item> | Iterable<Item>, size: number): AsyncGenerator<Item[]> {
+export async function* grouped<Item>(
+  items: AsyncIterable<Item> | Iterable<Item>,
+  size: number,
+): AsyncGenerator<Item[]> {
   let group: Item[] = []
   for await (const item of items) {
     group.push(item)

@@ -61,7 +61,8 @@ export function choosePoint({ machine, points, problems }: MachineHistory, when:
       return latest
     case 'point': {
       const point = points.find((candidate) => candidate.point === when.point)
-      if (point === undefined) throw none(`no point #${when.point}`, `'refpoint points ${machine}' lists what is there.`)
+      if (point === undefined)
+        throw none(`no point #${when.point}`, `'refpoint points ${machine}' lists what is there.`)
       return point
     }
     case 'time': {

@@ -5,7 +5,11 @@ import type { TaskJobs, TaskResults } from './tasks/tasks.js'
 export interface TaskPool extends AsyncDisposable {
   readonly workers: number
   /** Runs jobs one after the other in one thread, in one message: a message costs as much as hashing 256 KiB. */
-  run<Name extends keyof TaskJobs>(name: Name, jobs: readonly TaskJobs[Name][], bytes: number): Promise<TaskResults[Name][]>
+  run<Name extends keyof TaskJobs>(
+    name: Name,
+    jobs: readonly TaskJobs[Name][],
+    bytes: number,
+  ): Promise<TaskResults[Name][]>
 }
 
 /** How a task's outcome crosses between threads: errors lose their class on the way, so they travel as data. */

@@ -27,7 +27,12 @@ describe('storeChain', () => {
     ['a missing ancestor', fourth, [full, fourth], 'its ancestor #2 is missing'],
     ['a parent that is later', aPoint({ point: 2, parent: 7, stores: tracked }), [full], 'which is not earlier'],
     ['an incremental without parent', aPoint({ point: 2, stores: tracked }), [full], 'has no parent'],
-    ['an ancestor of another machine', second, [aPoint({ machineUuid: 'ffffffff-1111-4222-8333-444455556666' })], 'is of another machine'],
+    [
+      'an ancestor of another machine',
+      second,
+      [aPoint({ machineUuid: 'ffffffff-1111-4222-8333-444455556666' })],
+      'is of another machine',
+    ],
     ['an ancestor without the store', second, [aPoint({ stores: [aStore({ name: 'data' })] })], "has no store 'root'"],
   ])('calls %s damage', (_name, point, others, message) => {
     expect(() => storeChain(point, 'root', bySlot(point, ...others))).toThrow(

@@ -15,7 +15,12 @@ interface Run {
 
 const runsOfArchive = fc
   .array(
-    fc.record({ gap: fc.nat(8), blocks: fc.integer({ min: 1, max: 10 }), state: fc.constantFrom(STATE_DIGEST, STATE_ZERO, STATE_UNKNOWN), fill: fc.integer({ min: 1, max: 255 }) }),
+    fc.record({
+      gap: fc.nat(8),
+      blocks: fc.integer({ min: 1, max: 10 }),
+      state: fc.constantFrom(STATE_DIGEST, STATE_ZERO, STATE_UNKNOWN),
+      fill: fc.integer({ min: 1, max: 255 }),
+    }),
     { maxLength: 8 },
   )
   .map((pieces) => {
@@ -30,7 +35,8 @@ const runsOfArchive = fc
 function columns(runs: readonly Run[]): DigestColumns {
   const digests: number[] = []
   for (const run of runs) {
-    if (run.state === STATE_DIGEST) for (let n = 0; n < run.blocks; n++) digests.push(...Array.from({ length: 16 }, () => (run.fill + n) % 256))
+    if (run.state === STATE_DIGEST)
+      for (let n = 0; n < run.blocks; n++) digests.push(...Array.from({ length: 16 }, () => (run.fill + n) % 256))
   }
   return {
     count: runs.length,
@@ -51,7 +57,8 @@ describe('DigestWindow', () => {
           window.addOlder(columns(runs))
           for (const run of runs) {
             for (let n = 0; n < run.blocks && run.first + n < BLOCKS; n++) {
-              expected[run.first + n] ??= run.state === STATE_DIGEST ? `digest ${(run.fill + n) % 256}` : `state ${run.state}`
+              expected[run.first + n] ??=
+                run.state === STATE_DIGEST ? `digest ${(run.fill + n) % 256}` : `state ${run.state}`
             }
           }
         }

@@ -17,13 +17,25 @@ interface Row {
 /** Ascending rows that do not overlap, some of them past the window's end as after a shrink. */
 const rowsOfArchive = fc
   .array(
-    fc.record({ gap: fc.nat(20), sectors: fc.integer({ min: 1, max: 40 }), kind: fc.constantFrom(KIND_DATA, KIND_ZERO), frame: fc.nat(9), at: fc.nat(100) }),
+    fc.record({
+      gap: fc.nat(20),
+      sectors: fc.integer({ min: 1, max: 40 }),
+      kind: fc.constantFrom(KIND_DATA, KIND_ZERO),
+      frame: fc.nat(9),
+      at: fc.nat(100),
+    }),
     { maxLength: 12 },
   )
   .map((pieces) => {
     let start = 0
     return pieces.map(({ gap, sectors, kind, frame, at }): Row => {
-      const row = { start: start + gap, sectors, kind, frame: kind === KIND_ZERO ? 0xffffffff : frame, at: kind === KIND_ZERO ? 0 : at }
+      const row = {
+        start: start + gap,
+        sectors,
+        kind,
+        frame: kind === KIND_ZERO ? 0xffffffff : frame,
+        at: kind === KIND_ZERO ? 0 : at,
+      }
       start = row.start + sectors
       return row
     })
@@ -31,7 +43,14 @@ const rowsOfArchive = fc
 
 function columns(rows: readonly Row[]): ExtentColumns {
   const column = (key: keyof Row): Uint32Array => Uint32Array.from(rows, (row) => row[key])
-  return { count: rows.length, start: column('start'), sectors: column('sectors'), kind: column('kind'), frame: column('frame'), at: column('at') }
+  return {
+    count: rows.length,
+    start: column('start'),
+    sectors: column('sectors'),
+    kind: column('kind'),
+    frame: column('frame'),
+    at: column('at'),
+  }
 }
 
 /** What each sector is, told the slow way: the newest archive that has it. */
@@ -60,7 +79,8 @@ describe('ExtentMap', () => {
           expect(start).toBeGreaterThanOrEqual(last)
           last = start + (map.length[i] ?? 0)
           for (let n = 0; n < (map.length[i] ?? 0); n++) {
-            found[start + n] = map.kind[i] === KIND_ZERO ? 'zero' : `${map.archive[i]}:${map.frame[i]}:${(map.at[i] ?? 0) + n}`
+            found[start + n] =
+              map.kind[i] === KIND_ZERO ? 'zero' : `${map.archive[i]}:${map.frame[i]}:${(map.at[i] ?? 0) + n}`
           }
         }
         expect(last).toBeLessThanOrEqual(SECTORS)

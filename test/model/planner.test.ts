@@ -4,21 +4,43 @@ import { aPoint, aStore } from './manifests.js'
 
 const sizeBytes = 1_048_576
 const root: StoreEvidence = { name: 'root', sizeBytes, tracked: 'yes' }
-const lost: StoreEvidence = { name: 'root', sizeBytes, tracked: { expired: 'unknown', explanation: 'generation 7 is not known' } }
+const lost: StoreEvidence = {
+  name: 'root',
+  sizeBytes,
+  tracked: { expired: 'unknown', explanation: 'generation 7 is not known' },
+}
 const untracked: StoreEvidence = { name: 'root', sizeBytes, tracked: undefined }
 const data: StoreEvidence = { name: 'data', sizeBytes, tracked: undefined }
 
 function plan(changes: Partial<PlanInput>): ReturnType<typeof planBackup> {
-  return planBackup({ request: 'auto', parent: aPoint({ point: 4 }), parentProblem: undefined, stores: [root], ...changes })
+  return planBackup({
+    request: 'auto',
+    parent: aPoint({ point: 4 }),
+    parentProblem: undefined,
+    stores: [root],
+    ...changes,
+  })
 }
 
 describe('planBackup', () => {
   it.each<[string, Partial<PlanInput>, number | null, string, string]>([
     ['the first point', { parent: undefined }, null, 'full', 'first point of this machine'],
-    ['no whole point', { parent: undefined, parentProblem: 'no earlier point is whole' }, null, 'full', 'no earlier point is whole'],
+    [
+      'no whole point',
+      { parent: undefined, parentProblem: 'no earlier point is whole' },
+      null,
+      'full',
+      'no earlier point is whole',
+    ],
     ['--full', { request: 'full' }, null, 'full', 'asked for by --full'],
     ['a tracker that vouches', {}, 4, 'tracked', 'changes since point #4'],
-    ['a tracker that lost track', { stores: [lost] }, 4, 'compared', 'compared with point #4: tracking lost: generation 7 is not known'],
+    [
+      'a tracker that lost track',
+      { stores: [lost] },
+      4,
+      'compared',
+      'compared with point #4: tracking lost: generation 7 is not known',
+    ],
     ['no tracking', { stores: [untracked] }, 4, 'compared', 'compared with point #4: this tracker keeps no change IDs'],
     [
       'a resize',

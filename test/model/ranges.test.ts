@@ -32,20 +32,34 @@ function covered(ranges: readonly Range[], limit: number): Set<number> {
 describe('mergeRanges', () => {
   it('covers just what either has, below the limit, in ranges that neither overlap nor touch', async () => {
     await fc.assert(
-      fc.asyncProperty(ascending, ascending, fc.integer({ min: 1, max: 5 }), fc.nat(200), async (a, b, pageSize, limit) => {
-        const merged = await collect(mergeRanges(paged(a, pageSize), b, limit))
-        expect(covered(merged, Number.POSITIVE_INFINITY)).toEqual(new Set([...covered(a, limit), ...covered(b, limit)]))
-        for (const [i, range] of merged.entries()) {
-          const before = merged[i - 1]
-          if (before !== undefined) expect(range.offset).toBeGreaterThan(before.offset + before.length)
-          expect(range.length).toBeGreaterThan(0)
-        }
-      }),
+      fc.asyncProperty(
+        ascending,
+        ascending,
+        fc.integer({ min: 1, max: 5 }),
+        fc.nat(200),
+        async (a, b, pageSize, limit) => {
+          const merged = await collect(mergeRanges(paged(a, pageSize), b, limit))
+          expect(covered(merged, Number.POSITIVE_INFINITY)).toEqual(
+            new Set([...covered(a, limit), ...covered(b, limit)]),
+          )
+          for (const [i, range] of merged.entries()) {
+            const before = merged[i - 1]
+            if (before !== undefined) expect(range.offset).toBeGreaterThan(before.offset + before.length)
+            expect(range.length).toBeGreaterThan(0)
+          }
+        },
+      ),
     )
   })
 
   it('refuses ranges that do not ascend', async () => {
-    const wrong = paged([{ offset: 10, length: 5 }, { offset: 12, length: 5 }], 1)
+    const wrong = paged(
+      [
+        { offset: 10, length: 5 },
+        { offset: 12, length: 5 },
+      ],
+      1,
+    )
     await expect(collect(mergeRanges(wrong, [], 100))).rejects.toThrow('do not ascend')
   })
 })

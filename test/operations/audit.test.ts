@@ -44,7 +44,11 @@ function lying(tracker: Tracker, store: string): Tracker {
   }
 }
 
-async function backup(world: World, budget: { bytes: number; milliseconds: number }, liar?: string): Promise<BackupReport> {
+async function backup(
+  world: World,
+  budget: { bytes: number; milliseconds: number },
+  liar?: string,
+): Promise<BackupReport> {
   const stores = Object.fromEntries(world.names.map((name) => [name, world.disk(name)]))
   const tracker = createDiskTracker({ stores })
   return await backupMachine(
@@ -82,7 +86,9 @@ it('catches a tracker that misses a change, compares instead, and tells it loudl
     await world.client('root').write([bytes], 3 * MiB)
     bytes.copy(world.content('root'), 3 * MiB)
     const { manifest, distrusted } = await backup(world, plenty, 'root')
-    expect(distrusted).toEqual([expect.stringMatching(/store 'root' called 1 of \d+ audited blocks unchanged .*byte 3145728/)])
+    expect(distrusted).toEqual([
+      expect.stringMatching(/store 'root' called 1 of \d+ audited blocks unchanged .*byte 3145728/),
+    ])
     expect(manifest.warnings).toEqual(distrusted)
     expect(manifest.stores).toMatchObject([
       { name: 'root', mode: 'compared', dataExtents: 1 },

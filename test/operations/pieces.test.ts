@@ -10,7 +10,10 @@ const SECTOR = 512
 /** Extents that cover a store of some size without gaps, cut at sectors. */
 const covering = fc
   .record({
-    sectors: fc.array(fc.tuple(fc.integer({ min: 1, max: 300 }), fc.constantFrom<'data' | 'zero'>('data', 'zero')), { minLength: 1, maxLength: 12 }),
+    sectors: fc.array(fc.tuple(fc.integer({ min: 1, max: 300 }), fc.constantFrom<'data' | 'zero'>('data', 'zero')), {
+      minLength: 1,
+      maxLength: 12,
+    }),
     odd: fc.nat(SECTOR - 1),
   })
   .map(({ sectors, odd }) => {
@@ -43,7 +46,9 @@ function expectAscending(pieces: readonly Piece[]): void {
 }
 
 function isZeroThroughout(extents: readonly Extent[], from: number, to: number): boolean {
-  return extents.every((extent) => extent.kind === 'zero' || extent.offset + extent.length <= from || extent.offset >= to)
+  return extents.every(
+    (extent) => extent.kind === 'zero' || extent.offset + extent.length <= from || extent.offset >= to,
+  )
 }
 
 function expectZeroBlocks(piece: Piece, extents: readonly Extent[], sizeBytes: number): void {
@@ -81,10 +86,13 @@ describe('exactPieces', () => {
         const named = extents.filter((_, i) => ((holes >> i) & 1) === 0)
         const pieces = await collect(exactPieces(stream(named), sizeBytes))
         expectAscending(pieces)
-        const bytes = (list: readonly { offset: number; length: number }[]) => list.reduce((sum, { length }) => sum + length, 0)
+        const bytes = (list: readonly { offset: number; length: number }[]) =>
+          list.reduce((sum, { length }) => sum + length, 0)
         expect(bytes(pieces)).toBe(bytes(named))
         for (const piece of pieces) {
-          const extent = named.find(({ offset, length }) => offset <= piece.offset && piece.offset + piece.length <= offset + length)
+          const extent = named.find(
+            ({ offset, length }) => offset <= piece.offset && piece.offset + piece.length <= offset + length,
+          )
           expect(extent?.kind).toBe(piece.kind === PIECE_DATA ? 'data' : 'zero')
           if (piece.kind === PIECE_ZERO_BLOCKS) expectZeroBlocks(piece, named, sizeBytes)
         }

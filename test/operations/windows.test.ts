@@ -24,10 +24,31 @@ const signal = new AbortController().signal
 
 /** Pieces that each point writes: offset and a byte to fill 100,000 bytes with; 0 makes zeroes over data. */
 const history: readonly { readonly sizeBytes: number; readonly writes: readonly (readonly [number, number])[] }[] = [
-  { sizeBytes: 5 * GiB + 4096, writes: [[0, 1], [GiB - 50_000, 2], [3 * GiB - 65_536, 3], [5 * GiB - 60_000, 4]] },
-  { sizeBytes: 5 * GiB + 4096, writes: [[GiB - 1000, 5], [4 * GiB, 6], [5 * GiB - 95_904, 7]] },
+  {
+    sizeBytes: 5 * GiB + 4096,
+    writes: [
+      [0, 1],
+      [GiB - 50_000, 2],
+      [3 * GiB - 65_536, 3],
+      [5 * GiB - 60_000, 4],
+    ],
+  },
+  {
+    sizeBytes: 5 * GiB + 4096,
+    writes: [
+      [GiB - 1000, 5],
+      [4 * GiB, 6],
+      [5 * GiB - 95_904, 7],
+    ],
+  },
   { sizeBytes: 3 * GiB, writes: [[3 * GiB - 100_000, 8]] },
-  { sizeBytes: 5 * GiB + 512, writes: [[GiB - 50_000, 0], [4 * GiB + 77_824, 9]] },
+  {
+    sizeBytes: 5 * GiB + 512,
+    writes: [
+      [GiB - 50_000, 0],
+      [4 * GiB + 77_824, 9],
+    ],
+  },
   { sizeBytes: 5 * GiB + 512, writes: [] },
 ]
 
@@ -47,7 +68,15 @@ it('backs up, restores and verifies across the ends of windows', async () => {
       const tracker = createImageTracker({ stores: { disk: { path: image } }, allowTorn: false })
       await backupMachine(
         environment,
-        { name: 'm', trackerName: 'image', tracker, files: {}, level: 1, concurrentStores: 1, audit: { bytes: 0, milliseconds: 0 } },
+        {
+          name: 'm',
+          trackerName: 'image',
+          tracker,
+          files: {},
+          level: 1,
+          concurrentStores: 1,
+          audit: { bytes: 0, milliseconds: 0 },
+        },
         { request: 'auto', signal },
       )
     }
@@ -84,7 +113,11 @@ async function restoredSum(
   folder: string,
 ): Promise<string> {
   const to = join(folder, `restored-${point.point}`)
-  await restorePoint(environment, { point, points, stores: undefined, to: { folder: to }, force: false, concurrentStores: 1 }, { signal })
+  await restorePoint(
+    environment,
+    { point, points, stores: undefined, to: { folder: to }, force: false, concurrentStores: 1 },
+    { signal },
+  )
   const path = join(to, 'disk.raw')
   const { blocks } = await stat(path)
   expect(blocks * 512).toBeLessThan(8 << 20)

@@ -143,16 +143,17 @@ async function resize(world: World, dice: Dice): Promise<string> {
 }
 
 /** What may happen, and how often. */
-export const operations: readonly [number, string, (world: World, dice: Dice) => Promise<string | undefined | void>][] = [
-  [12, 'write', write],
-  [4, 'zero', zero],
-  [3, 'trim', trim],
-  [8, 'backup', backup],
-  [1, 'failed backup', failedBackup],
-  [1, 'restart', restart],
-  [1, 'offline backup', offline],
-  [2, 'checkpoint', checkpoint],
-  [1, 'rollback', rollback],
-  [1, 'merge', merge],
-  [2, 'resize', resize],
-]
+export const operations: readonly [number, string, (world: World, dice: Dice) => Promise<string | undefined | void>][] =
+  [
+    [12, 'write', write],
+    [4, 'zero', zero],
+    [3, 'trim', trim],
+    [8, 'backup', backup],
+    [1, 'failed backup', failedBackup],
+    [1, 'restart', restart],
+    [1, 'offline backup', offline],
+    [2, 'checkpoint', checkpoint],
+    [1, 'rollback', rollback],
+    [1, 'merge', merge],
+    [2, 'resize', resize],
+  ]

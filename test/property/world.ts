@@ -103,15 +103,18 @@ export class World {
     readonly during?: () => Promise<void>
   }): Promise<PointManifest | undefined> {
     let instant: Record<string, Buffer> | undefined
-    const tracker = wrap(createDiskTracker({ stores: Object.fromEntries(this.names.map((name) => [name, this.disk(name)])) }), {
-      loseTrack: options.loseTrack ?? false,
-      clockStepMs: options.clockStepMs ?? 0,
-      onCheckpoint: async () => {
-        instant = this.snapshot()
-        await options.during?.()
+    const tracker = wrap(
+      createDiskTracker({ stores: Object.fromEntries(this.names.map((name) => [name, this.disk(name)])) }),
+      {
+        loseTrack: options.loseTrack ?? false,
+        clockStepMs: options.clockStepMs ?? 0,
+        onCheckpoint: async () => {
+          instant = this.snapshot()
+          await options.during?.()
+        },
+        fail: options.failAfterStreaming ?? false,
       },
-      fail: options.failAfterStreaming ?? false,
-    })
+    )
     const { manifest } = await backupMachine(
       this.environment,
       {

@@ -104,7 +104,10 @@ class AuditRun {
 
   async check(from: number, end: number): Promise<void> {
     const { store, parent, signal } = this.#input
-    const range = { offset: from * DIGEST_BLOCK_BYTES, length: Math.min(end * DIGEST_BLOCK_BYTES, store.sizeBytes) - from * DIGEST_BLOCK_BYTES }
+    const range = {
+      offset: from * DIGEST_BLOCK_BYTES,
+      length: Math.min(end * DIGEST_BLOCK_BYTES, store.sizeBytes) - from * DIGEST_BLOCK_BYTES,
+    }
     const zero = new Uint8Array(end - from)
     for await (const page of store.allocatedExtents(range, { signal })) {
       for (const extent of page) {

@@ -112,7 +112,14 @@ class BackupRun {
     let parent = this.#options.request === 'full' ? undefined : chosen.parent
     for (;;) {
       try {
-        const { manifest, readBytes, distrusted } = await this.#take(checkpoint, points, parent, lease, machineUuid, signal)
+        const { manifest, readBytes, distrusted } = await this.#take(
+          checkpoint,
+          points,
+          parent,
+          lease,
+          machineUuid,
+          signal,
+        )
         await tracker.release(referencePointOf(manifest), owner)
         this.#step('released')
         return { manifest, readBytes, distrusted }
@@ -121,7 +128,12 @@ class BackupRun {
         // Only its size was known so far. A machine must not stay without backups until somebody looks.
         this.#warn(`point #${parent.point} can't be gone on from: ${error.message}`)
         const unusable: number = parent.point
-        parent = (await chooseParent(repository, points.filter(({ point }) => point < unusable))).parent
+        parent = (
+          await chooseParent(
+            repository,
+            points.filter(({ point }) => point < unusable),
+          )
+        ).parent
       }
     }
   }
@@ -159,7 +171,12 @@ class BackupRun {
 
   #plan(asked: readonly Asked[], parent: PointManifest | undefined, parentProblem: string | undefined) {
     const { request } = this.#options
-    const plan: BackupPlan = planBackup({ request, parent, parentProblem, stores: asked.map((store) => store.evidence) })
+    const plan: BackupPlan = planBackup({
+      request,
+      parent,
+      parentProblem,
+      stores: asked.map((store) => store.evidence),
+    })
     if (plan.kind === 'refused') {
       throw new RefpointError('usage', `machine '${this.#machine.name}' can't take an incremental: ${plan.reason}`, {
         hint: 'Run the backup without --incremental: it takes what is possible and says why.',

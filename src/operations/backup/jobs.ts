@@ -80,7 +80,9 @@ export class JobBuilder {
     const end = piece.offset + piece.length
     const { sizeBytes } = this.#options.source
     if (piece.offset % SECTOR_BYTES !== 0 || (end % SECTOR_BYTES !== 0 && end !== sizeBytes) || end > sizeBytes) {
-      throw new RangeError(`extent ${piece.offset}+${piece.length} is not in whole sectors of a store of ${sizeBytes} bytes`)
+      throw new RangeError(
+        `extent ${piece.offset}+${piece.length} is not in whole sectors of a store of ${sizeBytes} bytes`,
+      )
     }
   }
 
@@ -93,7 +95,7 @@ export class JobBuilder {
     const end = piece.offset + piece.length
     const lastBlock = Math.ceil(end / DIGEST_BLOCK_BYTES)
     let from = -1
-    for (let block = piece.offset / DIGEST_BLOCK_BYTES; block < lastBlock; ) {
+    for (let block = piece.offset / DIGEST_BLOCK_BYTES; block < lastBlock;) {
       const window = await parent.windowOf(block)
       const windowEnd = Math.min(lastBlock, (Math.floor(block / WINDOW_BLOCKS) + 1) * WINDOW_BLOCKS)
       for (; block < windowEnd; block++) {

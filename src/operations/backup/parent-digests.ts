@@ -33,6 +33,8 @@ export class ParentDigests {
   /** Whether a block must be in the point even if its content is what it was: the store's end moved over it. */
   isForced(block: number): boolean {
     const offset = block * DIGEST_BLOCK_BYTES
-    return this.#forced.some((range) => offset + DIGEST_BLOCK_BYTES > range.offset && offset < range.offset + range.length)
+    return this.#forced.some(
+      (range) => offset + DIGEST_BLOCK_BYTES > range.offset && offset < range.offset + range.length,
+    )
   }
 }

@@ -103,7 +103,12 @@ async function* flatten(pages: AsyncIterable<readonly Extent[]>): AsyncGenerator
 }
 
 /** Where the store shrank, the blocks past its new end leave the sum; false when one of them was unknown. */
-async function forgetTail(sum: ContentSum, parent: ParentDigests, oldBytes: number, newBytes: number): Promise<boolean> {
+async function forgetTail(
+  sum: ContentSum,
+  parent: ParentDigests,
+  oldBytes: number,
+  newBytes: number,
+): Promise<boolean> {
   let known = true
   for (let block = blockCount(newBytes); block < blockCount(oldBytes); block++) {
     const window = await parent.windowOf(block)

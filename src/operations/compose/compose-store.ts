@@ -1,13 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { ContentSum } from '../../archive/content-sum.js'
 import type { DigestWindow } from '../../model/digest-window.js'
-import {
-  DIGEST_BLOCK_BYTES,
-  DIGEST_BYTES,
-  STATE_DIGEST,
-  WINDOW_BLOCKS,
-  WINDOW_BYTES,
-} from '../../model/geometry.js'
+import { DIGEST_BLOCK_BYTES, DIGEST_BYTES, STATE_DIGEST, WINDOW_BLOCKS, WINDOW_BYTES } from '../../model/geometry.js'
 import { type FrameTask, type MixedBlock, planWindow, zeroRanges } from '../../model/restore-plan.js'
 import type { StoreChain } from '../chain-reader.js'
 import type { ReadEnvironment } from '../environment.js'
@@ -95,7 +89,8 @@ class ComposeRun {
       next = following === undefined ? undefined : this.#chain.window(following)
       next?.catch(() => {})
       if (current === undefined) throw new RangeError(`window ${window} was not loaded`)
-      if (target?.writeZeroes === true && window * WINDOW_BYTES > end) await this.#zero(end, window * WINDOW_BYTES - end)
+      if (target?.writeZeroes === true && window * WINDOW_BYTES > end)
+        await this.#zero(end, window * WINDOW_BYTES - end)
       await this.#window(window, current)
       end = Math.min((window + 1) * WINDOW_BYTES, this.#chain.sizeBytes)
     }
@@ -117,11 +112,17 @@ class ComposeRun {
     this.#unknown += plan.unknownBlocks
     for (const problem of plan.problems) {
       const offset = problem.block * DIGEST_BLOCK_BYTES
-      this.#damaged({ point: null, offset, length: Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset), what: `the block ${problem.what}` })
+      this.#damaged({
+        point: null,
+        offset,
+        length: Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset),
+        what: `the block ${problem.what}`,
+      })
     }
     if (target !== null) {
       await this.#frames(plan.frames, { path: target.path, base: 0 })
-      if (target.writeZeroes) for (const range of zeroRanges(map, windowOffset, sizeBytes)) await this.#zero(range.offset, range.length)
+      if (target.writeZeroes)
+        for (const range of zeroRanges(map, windowOffset, sizeBytes)) await this.#zero(range.offset, range.length)
       await this.#mixed(plan.mixed, { path: target.path, base: 0 })
       return
     }
@@ -145,7 +146,11 @@ class ComposeRun {
       grouped(this.#frameJobs(tasks, target), FRAMES_PER_MESSAGE),
       async (group) => {
         const jobs = group.map(({ job }) => job)
-        const results = await pool.run('decodeFrame', jobs, jobs.reduce((sum, { frame }) => sum + frame.contentBytes, 0))
+        const results = await pool.run(
+          'decodeFrame',
+          jobs,
+          jobs.reduce((sum, { frame }) => sum + frame.contentBytes, 0),
+        )
         return group.map(({ task }, i) => ({ task, result: results[i] }))
       },
       {
@@ -209,7 +214,12 @@ class ComposeRun {
       for (const block of result?.damaged ?? []) {
         const offset = block * DIGEST_BLOCK_BYTES
         const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
-        this.#damaged({ point: null, offset, length, what: 'a block put together from several frames does not have its digest' })
+        this.#damaged({
+          point: null,
+          offset,
+          length,
+          what: 'a block put together from several frames does not have its digest',
+        })
       }
     }
   }
@@ -221,7 +231,11 @@ class ComposeRun {
     for (let done = 0; done < length; done += step) {
       signal.throwIfAborted()
       const part = Math.min(step, length - done)
-      await this.#environment.pool.run('writeZeroes', [{ path: target.path, offset: offset + done, length: part }], part)
+      await this.#environment.pool.run(
+        'writeZeroes',
+        [{ path: target.path, offset: offset + done, length: part }],
+        part,
+      )
     }
   }
 

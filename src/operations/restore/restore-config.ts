@@ -71,7 +71,10 @@ async function checkPlaces(
 ): Promise<void> {
   for (const { member, path } of files) {
     if (!resolve(path).startsWith(resolve(folder) + sep)) {
-      throw new RefpointError('damaged', `the archive of point #${point.point} names a file outside its folder: ${member}`)
+      throw new RefpointError(
+        'damaged',
+        `the archive of point #${point.point} names a file outside its folder: ${member}`,
+      )
     }
     if (!force && (await stat(path).catch(() => undefined)) !== undefined) {
       throw new RefpointError('usage', `${path} exists; nothing was restored`, {

@@ -69,7 +69,8 @@ export async function restorePoint(
       targets.set(name, target)
     }
     // Small, and as likely to be refused as a store: told before hours of work, not after.
-    if ('folder' in to) config = await restoreConfig(shelf, point, { folder: join(to.folder, 'config'), force, attempt })
+    if ('folder' in to)
+      config = await restoreConfig(shelf, point, { folder: join(to.folder, 'config'), force, attempt })
     options.onTotal?.(names.reduce((sum, name) => sum + (storeRecord(point, name)?.sizeBytes ?? 0), 0))
     const queue = new PQueue({ concurrency: request.concurrentStores })
     const outcomes = await Promise.allSettled(
@@ -137,18 +138,32 @@ async function restoreStore(
   const record = storeRecord(point, name)
   if (first !== undefined) {
     const where = first.point === null ? '' : ` (archive of point #${first.point})`
-    throw damaged(point, name, `bytes ${first.offset} to ${first.offset + first.length}${where}: ${first.what}`, composed.damage.length)
+    throw damaged(
+      point,
+      name,
+      `bytes ${first.offset} to ${first.offset + first.length}${where}: ${first.what}`,
+      composed.damage.length,
+    )
   }
   if (record?.contentSum != null && composed.contentSum !== record.contentSum) {
     throw damaged(point, name, `its content sum is ${String(composed.contentSum)} instead of ${record.contentSum}`, 1)
   }
-  return { store: name, path: target.finalPath, sizeBytes: chain.sizeBytes, uncheckedBytes: composed.unknownBlocks * 65_536 }
+  return {
+    store: name,
+    path: target.finalPath,
+    sizeBytes: chain.sizeBytes,
+    uncheckedBytes: composed.unknownBlocks * 65_536,
+  }
 }
 
 function damaged(point: PointManifest, store: string, what: string, count: number): RefpointError {
   const more = count > 1 ? `, and ${count - 1} more places` : ''
-  return new RefpointError('damaged', `store '${store}' of point #${point.point} of machine '${point.machine}' is damaged: ${what}${more}`, {
-    hint: `Nothing was left that looks whole. 'refpoint verify ${point.machine}' names everything that is damaged and the points that are not.`,
-    fields: { machine: point.machine, point: point.point, store },
-  })
+  return new RefpointError(
+    'damaged',
+    `store '${store}' of point #${point.point} of machine '${point.machine}' is damaged: ${what}${more}`,
+    {
+      hint: `Nothing was left that looks whole. 'refpoint verify ${point.machine}' names everything that is damaged and the points that are not.`,
+      fields: { machine: point.machine, point: point.point, store },
+    },
+  )
 }

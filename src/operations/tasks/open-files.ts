@@ -45,7 +45,10 @@ export class OpenFiles {
     while (done < length) {
       const count = readSync(fd, this.#buffer, done, length - done, offset + done)
       if (count === 0) {
-        throw new RefpointError('damaged', `archive ${location.path} ends at byte ${offset + done}, before its content does`)
+        throw new RefpointError(
+          'damaged',
+          `archive ${location.path} ends at byte ${offset + done}, before its content does`,
+        )
       }
       done += count
     }

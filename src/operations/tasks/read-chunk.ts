@@ -98,7 +98,7 @@ export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec
 }
 
 async function readAll(blocks: readonly number[], sizeBytes: number, reader: SourceReader): Promise<void> {
-  for (let i = 0; i < blocks.length; ) {
+  for (let i = 0; i < blocks.length;) {
     let j = i + 1
     while (j < blocks.length && blocks[j] === (blocks[i] ?? 0) + (j - i)) j++
     const offset = (blocks[i] ?? 0) * DIGEST_BLOCK_BYTES
@@ -130,7 +130,8 @@ class ChunkBuilder {
     const state = before & ~KEEP
     const old = expected?.digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
     if ((before & KEEP) === 0) {
-      const same = digest === undefined ? state === STATE_ZERO : state === STATE_DIGEST && old !== undefined && digest.equals(old)
+      const same =
+        digest === undefined ? state === STATE_ZERO : state === STATE_DIGEST && old !== undefined && digest.equals(old)
       if (same) {
         this.#equal++
         return { zero, kept: false }

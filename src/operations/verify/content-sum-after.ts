@@ -1,6 +1,13 @@
 import { ContentSum } from '../../archive/content-sum.js'
 import { storeRecord } from '../../model/chain.js'
-import { blockCount, DIGEST_BYTES, STATE_DIGEST, STATE_UNKNOWN, WINDOW_BLOCKS, windowCount } from '../../model/geometry.js'
+import {
+  blockCount,
+  DIGEST_BYTES,
+  STATE_DIGEST,
+  STATE_UNKNOWN,
+  WINDOW_BLOCKS,
+  windowCount,
+} from '../../model/geometry.js'
 import type { PointManifest } from '../../model/manifest.js'
 import type { StoreChain } from '../chain-reader.js'
 

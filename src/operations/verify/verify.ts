@@ -91,7 +91,11 @@ class VerifyRun {
     const { points, problems } = await readManifests(repository, name)
     const bySlot = new Map(points.map((point) => [point.point, point]))
     for (const problem of problems) {
-      this.#found({ machine: name, point: problem.point, store: undefined, object: problem.object, what: problem.message }, points, bySlot)
+      this.#found(
+        { machine: name, point: problem.point, store: undefined, object: problem.object, what: problem.message },
+        points,
+        bySlot,
+      )
     }
     const wanted = this.#wanted(name, points, bySlot)
     this.#options.onTotal?.(this.#request.quick ? 0 : wanted.reduce((sum, point) => sum + contentBytes(point), 0))
@@ -129,7 +133,11 @@ class VerifyRun {
   ): Promise<void> {
     const found = (what: string, store?: string, at?: PointManifest): void => {
       const where = at ?? point
-      this.#found({ machine: where.machine, point: where.point, store, object: where.archive.name, what }, points, bySlot)
+      this.#found(
+        { machine: where.machine, point: where.point, store, object: where.archive.name, what },
+        points,
+        bySlot,
+      )
     }
     try {
       const location = await locateArchive(this.#environment.repository, point)
@@ -191,7 +199,9 @@ class VerifyRun {
 
   #toldOfAncestor(point: PointManifest, bySlot: ReadonlyMap<number, PointManifest>): boolean {
     const needed = neededBy(point, bySlot)
-    return this.#findings.some((finding) => finding.machine === point.machine && finding.affects.some((slot) => needed.has(slot)))
+    return this.#findings.some(
+      (finding) => finding.machine === point.machine && finding.affects.some((slot) => needed.has(slot)),
+    )
   }
 
   #found(
