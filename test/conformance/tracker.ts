@@ -32,7 +32,10 @@ export interface TrackerSuite {
   readonly writesWhileHeld: boolean
 }
 
-const owner: Owner = { repositoryId: 'b5b1f5ee-0000-4000-8000-000000000001', machineUuid: 'b5b1f5ee-0000-4000-8000-000000000002' }
+const owner: Owner = {
+  repositoryId: 'b5b1f5ee-0000-4000-8000-000000000001',
+  machineUuid: 'b5b1f5ee-0000-4000-8000-000000000002',
+}
 const mib = 1024 * 1024
 
 /**
@@ -184,7 +187,8 @@ function describeTracking(build: () => Promise<TrackedMachine>): void {
     if (machine.tracker.capabilities.granularityBytes > 0) return test(machine)
     await using taken = await checkpoint(machine.tracker)
     for (const frozen of taken.stores) {
-      await expect(frozen.changedExtents('anything', { signal: signal() })).rejects.toMatchObject({ reason: 'untracked' })
+      const asked = frozen.changedExtents('anything', { signal: signal() })
+      await expect(asked).rejects.toMatchObject({ reason: 'untracked' })
     }
   }
 

@@ -129,7 +129,8 @@ export class BaseMap implements LayerMap {
       directory.maxes[region] === 0 ? new Uint32Array(blocksPerRegion) : await readFinePage(this.#handle, region)
     const residual = directory.residual.get(region)
     if (residual !== undefined) raiseAll(page, residual)
-    if (changes !== undefined) for (let index = 0; index < blocksPerRegion; index += 1) raise(page, index, changes[index] ?? 0)
+    if (changes === undefined) return page
+    for (let index = 0; index < blocksPerRegion; index += 1) raise(page, index, changes[index] ?? 0)
     return page
   }
 }

@@ -87,7 +87,8 @@ export class BlockWriter {
     const start = first * this.#stack.blockBytes
     const end = Math.min((last + 1) * this.#stack.blockBytes, place.sizeBytes)
     const head = offset > start && (await this.#needsRest(first)) ? await this.#readRest(start, offset) : undefined
-    const tail = offset + length < end && (await this.#needsRest(last)) ? await this.#readRest(offset + length, end) : undefined
+    const to = offset + length
+    const tail = to < end && (await this.#needsRest(last)) ? await this.#readRest(to, end) : undefined
     const whole = [...(head === undefined ? [] : [head]), ...pieces, ...(tail === undefined ? [] : [tail])]
     await this.#change(first, last, place, () => target.data.write(whole, head === undefined ? offset : start))
   }

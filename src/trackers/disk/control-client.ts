@@ -39,7 +39,10 @@ export class ControlClient {
       socket.once('connect', () => resolve(new ControlClient(socket, folder)))
       socket.once('error', (error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') resolve(undefined)
-        else reject(new RefpointError('tracker', `cannot reach the server of ${folder}: ${error.message}`, { cause: error }))
+        else {
+          const what = `cannot reach the server of ${folder}: ${error.message}`
+          reject(new RefpointError('tracker', what, { cause: error }))
+        }
       })
     })
   }

@@ -21,7 +21,10 @@ const defaultBlockBytes = 16 * 1024
 const copyBytes = 1024 * 1024
 
 /** Creates an empty disk of `sizeBytes` in a new (or empty) folder; it takes no space for what is not written. */
-export async function createDisk(folder: string, options: CreateOptions & { readonly sizeBytes: number }): Promise<void> {
+export async function createDisk(
+  folder: string,
+  options: CreateOptions & { readonly sizeBytes: number },
+): Promise<void> {
   assertSize(options.sizeBytes)
   await makeDisk(folder, options, options.sizeBytes, (data) => data.truncate(options.sizeBytes))
 }

@@ -142,9 +142,7 @@ export class Directory {
     for (let start = 0; start < sorted.length; ) {
       const first = sorted[start] ?? 0
       let end = start + 1
-      while (end < sorted.length && sorted[end] === first + end - start && (first + end - start) % regionsPerChunk !== 0) {
-        end += 1
-      }
+      for (let next = first + 1; sorted[end] === next && next % regionsPerChunk !== 0; next += 1) end += 1
       await this.#handle.write([this.#encode(first, end - start)], entryOffset(first))
       start = end
     }

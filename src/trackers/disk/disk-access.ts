@@ -28,7 +28,10 @@ export interface DiskAccess extends AsyncDisposable {
  * Reaches the disks through their server, or opens them here under their locks.
  * @throws RefpointError `locked`; `tracker` when only some are served, or not all by one server.
  */
-export async function accessDisks(folders: readonly string[], options: { readonly files?: Files } = {}): Promise<DiskAccess> {
+export async function accessDisks(
+  folders: readonly string[],
+  options: { readonly files?: Files } = {},
+): Promise<DiskAccess> {
   const files = options.files ?? nodeFiles
   const places = await Promise.all(folders.map(resolveFolder))
   for (const place of places) await readDiskFile(files, place)
@@ -68,7 +71,8 @@ async function servedBy(clients: ReadonlyMap<string, ControlClient>, folders: re
   }
   const unserved = folders.filter((folder) => !clients.has(folder))
   if (unserved.length > 0 || servers.size > 1) {
-    const what = unserved.length > 0 ? `${unserved.join(', ')} is not served, the others are` : 'several servers serve them'
+    const what =
+      unserved.length > 0 ? `${unserved.join(', ')} is not served, the others are` : 'several servers serve them'
     throw new RefpointError('tracker', `the disks have no instant in common: ${what}`, {
       hint: 'Serve all disks of a machine by one `refpoint disk serve`, or none of them.',
       fields: { unserved },
@@ -95,7 +99,8 @@ async function servedBy(clients: ReadonlyMap<string, ControlClient>, folders: re
     },
     assertHeld() {
       if (client.connected) return
-      throw new RefpointError('tracker', `the server of ${folders.join(', ')} went away while its checkpoint was read`, {
+      const what = `the server of ${folders.join(', ')} went away while its checkpoint was read`
+      throw new RefpointError('tracker', what, {
         hint: 'Nothing was committed. Start the server again, and run this again.',
       })
     },

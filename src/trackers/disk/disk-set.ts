@@ -5,7 +5,16 @@ import type { Consistency } from '../../model/reference-point.js'
 import type { LayersSource } from '../../model/source.js'
 import { dataPath, mapPath } from './disk-file.js'
 import type { Disk, Pin } from './disk.js'
-import { abandonTop, assertNewName, endGeneration, findCheckpoint, nameInstant, type NextTop, prepareTop, switchTop } from './freeze.js'
+import {
+  abandonTop,
+  assertNewName,
+  endGeneration,
+  findCheckpoint,
+  nameInstant,
+  type NextTop,
+  prepareTop,
+  switchTop,
+} from './freeze.js'
 import { openDisk, type OpenDisk } from './open-disk.js'
 import { resizeDisk } from './resize.js'
 import { rollBack } from './rollback.js'
@@ -53,8 +62,8 @@ export class DiskSet implements AsyncDisposable {
       for (const folder of folders) {
         const place = await resolveFolder(folder)
         if (disks.has(place)) throw new RefpointError('usage', `${folder} is named twice`)
-        const background = options.role === 'server'
-        disks.set(place, await openDisk(place, options.files === undefined ? { background } : { background, files: options.files }))
+        const files = options.files === undefined ? {} : { files: options.files }
+        disks.set(place, await openDisk(place, { background: options.role === 'server', ...files }))
       }
       return set
     } catch (error) {
@@ -89,7 +98,10 @@ export class DiskSet implements AsyncDisposable {
   }
 
   /** A checkpoint that the user keeps under a name, to roll back to or to merge. */
-  async checkpointAs(name: string, folders: readonly string[]): Promise<{ readonly time: Date; readonly changeIds: readonly string[] }> {
+  async checkpointAs(
+    name: string,
+    folders: readonly string[],
+  ): Promise<{ readonly time: Date; readonly changeIds: readonly string[] }> {
     const frozen = await this.#freeze(folders, name)
     frozen.release()
     return { time: frozen.time, changeIds: frozen.disks.map(({ changeId }) => changeId) }
@@ -182,7 +194,8 @@ export class DiskSet implements AsyncDisposable {
   #assertUnused(disk: Disk, what: string): void {
     const clients = this.#clients(disk.folder)
     if (clients > 0) {
-      throw new RefpointError('locked', `${disk.folder} cannot be ${what} while ${clients} client(s) are connected to it`, {
+      const message = `${disk.folder} cannot be ${what} while ${clients} client(s) are connected to it`
+      throw new RefpointError('locked', message, {
         hint: 'Shut the machine down, or disconnect its disks, and try again.',
         fields: { folder: disk.folder, clients },
       })

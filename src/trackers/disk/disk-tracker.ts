@@ -2,6 +2,7 @@ import type { Files } from '../../files/files.js'
 import { loadNative, type Native } from '../../files/native.js'
 import { nodeFiles } from '../../files/node-files.js'
 import { ChangeIdExpired, RefpointError } from '../../model/errors.js'
+import type { Range } from '../../model/extent.js'
 import type { Checkpoint, CheckpointStore, Tracker } from '../tracker.js'
 import { parseChangeId } from './change-id.js'
 import { type DiskAccess, accessDisks } from './disk-access.js'
@@ -128,7 +129,7 @@ class TrackedStore implements CheckpointStore {
     return pages(() => stack.changedSince(generation), signal)
   }
 
-  allocatedExtents(range: { readonly offset: number; readonly length: number }, { signal }: { readonly signal: AbortSignal }) {
+  allocatedExtents(range: Range, { signal }: { readonly signal: AbortSignal }) {
     return pages(() => this.#open().allocated(range), signal)
   }
 

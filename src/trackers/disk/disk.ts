@@ -136,7 +136,7 @@ export class Disk {
   flush(): Promise<void> {
     this.#waitingFlush ??= this.syncing(async () => {
       this.#waitingFlush = undefined
-      // Taken together, carried out lowest first: a drained block leaves its layer after it is durable in the one below.
+      // Taken together, carried out lowest first: a drained block leaves its layer when it is durable in the one below.
       for (const makeDurable of this.stack.layers.map((layer) => layer.snapshot())) await makeDurable?.()
     })
     return this.#waitingFlush

@@ -170,10 +170,8 @@ export class Drain {
     const disk = this.#disk
     await disk.flush()
     const record = { ...upper.record, id: lower.id }
-    await disk.persist({
-      ...disk.file,
-      layers: disk.file.layers.filter(({ id }) => id !== upper.id).map((layer) => (layer.id === lower.id ? record : layer)),
-    })
+    const rest = disk.file.layers.filter(({ id }) => id !== upper.id)
+    await disk.persist({ ...disk.file, layers: rest.map((layer) => (layer.id === lower.id ? record : layer)) })
     await disk.quiesced('reads and writes', () =>
       disk.syncing(async () => {
         disk.stack.layers = disk.stack.layers.filter((layer) => layer !== upper)

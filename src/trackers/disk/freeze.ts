@@ -90,7 +90,7 @@ export function assertNewName(disk: Disk, name: string): void {
   })
 }
 
-/** The index of the layer that the named checkpoint froze. Throws `usage`, with the names there are, when there is none. */
+/** The index of the layer that the named checkpoint froze. @throws RefpointError `usage`, with the names there are. */
 export function findCheckpoint(disk: Disk, name: string): number {
   const index = disk.file.layers.findIndex((layer) => layer.name === name)
   if (index >= 0) return index

@@ -1,5 +1,14 @@
 import { closeSync, openSync, readSync } from 'node:fs'
-import { blocksPerRegion, checkMapHeader, chunkBytes, entryOffset, headerBytes, pageBytes, pageOffset, regionsPerChunk } from './map-layout.js'
+import {
+  blocksPerRegion,
+  checkMapHeader,
+  chunkBytes,
+  entryOffset,
+  headerBytes,
+  pageBytes,
+  pageOffset,
+  regionsPerChunk,
+} from './map-layout.js'
 
 const cachedPages = 256
 
@@ -36,7 +45,7 @@ export class FrozenMap {
     return this.#entries[(region % regionsPerChunk) * 2 + 1] ?? 0
   }
 
-  /** Generations of the region's blocks without the coarse mark, 0 for those not written; undefined for an empty one. */
+  /** Generations of the region's blocks without the coarse mark, 0 where not written; undefined for an empty one. */
   page(region: number): Uint32Array | undefined {
     if (this.max(region) === 0) return undefined
     let page = this.#pages.get(region)

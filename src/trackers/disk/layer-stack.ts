@@ -56,9 +56,10 @@ export class LayerStack {
   async providers(first: number, last: number): Promise<readonly ProvidedRun[]> {
     const region = regionOf(first)
     for (;;) {
-      const missing = this.layers.find(({ overlay }) => overlay?.mayHold(region) && overlay.loaded(region) === undefined)
-      if (missing?.overlay === undefined) break
-      await missing.overlay.load(region)
+      const overlays = this.layers.flatMap(({ overlay }) => overlay ?? [])
+      const missing = overlays.find((overlay) => overlay.mayHold(region) && overlay.loaded(region) === undefined)
+      if (missing === undefined) break
+      await missing.load(region)
     }
     const holders = this.layers.toReversed().flatMap((layer) => {
       const page = layer.overlay?.loaded(region)

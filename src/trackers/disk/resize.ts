@@ -30,7 +30,8 @@ function assertResizable(disk: Disk, sizeBytes: number): void {
   assertSize(sizeBytes)
   const names = checkpointNames(disk.file)
   if (names.length > 0) {
-    throw new RefpointError('tracker', `${disk.folder} cannot be resized while it has checkpoints: ${names.join(', ')}`, {
+    const what = `${disk.folder} cannot be resized while it has checkpoints: ${names.join(', ')}`
+    throw new RefpointError('tracker', what, {
       hint: 'Merge them first with `refpoint disk merge`.',
       fields: { folder: disk.folder, checkpoints: names },
     })

@@ -42,7 +42,8 @@ export async function serveDisks({ folders, listen, files }: ServeDisksOptions):
     for (const folder of set.folders) {
       const name = basename(folder)
       if (backends.has(name)) {
-        throw new RefpointError('usage', `two disks would be exported as "${name}": ${exports.get(name)} and ${folder}`, {
+        const what = `two disks would be exported as "${name}": ${exports.get(name)} and ${folder}`
+        throw new RefpointError('usage', what, {
           hint: 'An export is named as its folder: rename one of the folders.',
         })
       }

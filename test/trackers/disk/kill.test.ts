@@ -78,7 +78,7 @@ async function checkpointUntilGone(access: DiskAccess, instants: Instant[], rand
 const seed = runSeed()
 const kills = Number(process.env['REFPOINT_KILLS'] ?? 20)
 
-it(`loses nothing flushed and no change when the server is killed ${kills} times under load (seed ${seed})`, async () => {
+it(`loses nothing flushed and no change in ${kills} kills of the server under load (seed ${seed})`, async () => {
   const root = temporaryFolder()
   const folder = join(root, 'disk')
   await createDisk(folder, { sizeBytes, blockBytes: 4096 })

@@ -34,7 +34,8 @@ class Program {
     const random = new Random(seed)
     const sizeBytes = 512 * (1 + random.below((3 * regionBytes) / 512))
     await createDisk(folder, { sizeBytes, blockBytes })
-    return new Program(random, folder, new ModelDisk(sizeBytes, blockBytes), await DiskSet.open([folder], { role: 'server' }))
+    const set = await DiskSet.open([folder], { role: 'server' })
+    return new Program(random, folder, new ModelDisk(sizeBytes, blockBytes), set)
   }
 
   async run(steps: number): Promise<void> {
@@ -228,7 +229,7 @@ class Program {
 }
 
 const seed = runSeed()
-const programs = Number(process.env['REFPOINT_PROGRAMS'] ?? 10)
+const programs = Number(process.env['REFPOINT_PROGRAMS'] ?? 8)
 
 it(`holds what was written and tells what changed, over any sequence of operations (seed ${seed})`, async () => {
   for (let index = 0; index < programs; index += 1) {

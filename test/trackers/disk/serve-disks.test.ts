@@ -62,12 +62,14 @@ test('tells what changed since a point, and where data is, over NBD', async () =
 
 test('a checkpoint goes with the backup that was killed', async () => {
   const { folder, server } = await serve()
-  const script = `import { accessDisks } from '${join(import.meta.dirname, '../../../dist/trackers/disk/disk-access.js')}'
+  const access = join(import.meta.dirname, '../../../dist/trackers/disk/disk-access.js')
+  const script = `import { accessDisks } from '${access}'
     const access = await accessDisks(['${folder}'])
     await access.checkpoint()
     console.log('taken')
     setInterval(() => {}, 1000)`
-  const backup = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const args = ['--input-type=module', '-e', script]
+  const backup = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   onTestFinished(() => void backup.kill('SIGKILL'))
   await new Promise((resolve) => backup.stdout.once('data', resolve))
   const disk = server.set.disk(folder)
@@ -83,7 +85,10 @@ test('nothing is rolled back or resized under a connected client', async () => {
   await access.checkpointAs('before')
   const client = await connectNbd({ path: socket })
   await client.write(Buffer.alloc(512, 1), 0)
-  await expect(access.rollback('before')).rejects.toMatchObject({ code: 'locked', message: expect.stringContaining('1 client') })
+  await expect(access.rollback('before')).rejects.toMatchObject({
+    code: 'locked',
+    message: expect.stringContaining('1 client'),
+  })
   await client.disconnect()
   await until(() => server.nbd.connections === 0)
   await expect(access.rollback('before')).resolves.toBeUndefined()
@@ -101,7 +106,10 @@ test('disks that no one server serves have no instant in common', async () => {
   const { folder } = await serve()
   const alone = join(temporaryFolder(), 'alone')
   await createDisk(alone, { sizeBytes: 512 })
-  await expect(accessDisks([folder, alone])).rejects.toMatchObject({ code: 'tracker', message: expect.stringContaining('not served') })
+  await expect(accessDisks([folder, alone])).rejects.toMatchObject({
+    code: 'tracker',
+    message: expect.stringContaining('not served'),
+  })
   const other = await serve()
   await expect(accessDisks([folder, other.folder])).rejects.toMatchObject({
     code: 'tracker',
@@ -197,6 +205,9 @@ function run(command: string, args: readonly string[]): Promise<string> {
   let output = ''
   child.stdout.on('data', (data: Buffer) => (output += data.toString()))
   return new Promise((resolve, reject) => {
-    child.once('close', (status) => (status === 0 ? resolve(output) : reject(new Error(`${command} ended with ${status}`))))
+    child.once('close', (status) => {
+      if (status === 0) resolve(output)
+      else reject(new Error(`${command} ended with ${status}`))
+    })
   })
 }
