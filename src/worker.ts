@@ -47,22 +47,3 @@ export async function runTasks({ name, jobs }: TaskCall): Promise<TaskOutcome<un
     return failureOf(error)
   }
 }
-
-/** The same from within a worker thread: frames are handed over, not copied. */
-export async function runTasksInThread(call: TaskCall): Promise<unknown> {
-  const outcome = await runTasks(call)
-  const frames = outcome.ok ? outcome.result.flatMap(frameOf) : []
-  if (frames.length === 0) return outcome
-  const { Tinypool } = await import('tinypool')
-  return Tinypool.move({
-    [Tinypool.transferableSymbol]: frames,
-    [Tinypool.valueSymbol]: outcome,
-  } as unknown as ArrayBuffer)
-}
-
-/** The memory of a chunk's frame, if it is the frame's alone: a piece of a shared pool can't be given away. */
-function frameOf(result: unknown): ArrayBufferLike[] {
-  if (typeof result !== 'object' || result === null || !('frame' in result)) return []
-  const { frame } = result
-  return frame instanceof Uint8Array && frame.byteLength > 16_384 ? [frame.buffer] : []
-}

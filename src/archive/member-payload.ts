@@ -6,6 +6,8 @@ import { filled } from './format.js'
 export interface PayloadFrame {
   readonly frame: Uint8Array
   readonly contentBytes: number
+  /** Called when the memory of `frame` is no longer read. */
+  readonly consumed?: (() => void) | undefined
 }
 
 /** Writes one tar member, whole; resolves to the number of its first payload frame. `bytes` is tar's size of it. */

@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto'
 
+interface Piece {
+  readonly bytes: Uint8Array
+  readonly consumed: (() => void) | undefined
+}
+
 /** Pieces on their way to the repository, limited in bytes; hashes what passes. One consumer. */
 export class OutputQueue implements AsyncIterable<Uint8Array> {
   readonly #limitBytes: number
   readonly #sha256 = createHash('sha256')
-  #pieces: Uint8Array[] = []
+  #pieces: Piece[] = []
   #queuedBytes = 0
   #totalBytes = 0
   #state: 'open' | 'ended' | 'failed' = 'open'
@@ -28,14 +33,17 @@ export class OutputQueue implements AsyncIterable<Uint8Array> {
     this.#refuseFailed()
   }
 
-  /** Never waits, so that the pieces of one member stay together. */
-  push(piece: Uint8Array): void {
+  /**
+   * Never waits, so that the pieces of one member stay together. `consumed` is called when the memory of the piece is
+   * no longer read; never, where the output fails.
+   */
+  push(bytes: Uint8Array, consumed?: () => void): void {
     this.#refuseFailed()
     if (this.#state === 'ended') throw new Error('the archive is finished')
-    this.#sha256.update(piece)
-    this.#pieces.push(piece)
-    this.#queuedBytes += piece.length
-    this.#totalBytes += piece.length
+    this.#sha256.update(bytes)
+    this.#pieces.push({ bytes, consumed })
+    this.#queuedBytes += bytes.length
+    this.#totalBytes += bytes.length
     this.#wake()
   }
 
@@ -66,8 +74,9 @@ export class OutputQueue implements AsyncIterable<Uint8Array> {
         this.#pieces = []
         for (const piece of pieces) {
           if (this.#state === 'failed') break
-          yield piece
-          this.#queuedBytes -= piece.length
+          yield piece.bytes
+          this.#queuedBytes -= piece.bytes.length
+          piece.consumed?.()
           this.#wakeAllWriters()
         }
         this.#refuseFailed()

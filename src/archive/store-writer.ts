@@ -35,7 +35,7 @@ export interface StoreWriterOptions {
 export class StoreWriter {
   readonly #options: StoreWriterOptions
   readonly #tables: StoreTables
-  #pending: Chunk[] = []
+  #pending: { readonly chunk: Chunk; readonly consumed: (() => void) | undefined }[] = []
   #pendingBytes = 0
   #dataMembers = 0
   #windows: EncodedWindow[] = []
@@ -50,12 +50,15 @@ export class StoreWriter {
     this.#tables = new StoreTables(options.name, options.sizeBytes)
   }
 
-  /** Takes the store's next chunk; the frame is the writer's from now on. Waits while too much output is queued. */
-  async append(chunk: Chunk): Promise<void> {
+  /**
+   * Takes the store's next chunk. Waits while too much output is queued. The memory of its frame is the writer's until
+   * `consumed` is called, which is when it was stored; never, where the archive fails.
+   */
+  async append(chunk: Chunk, consumed?: () => void): Promise<void> {
     await this.#alone(async () => {
       checkFrame(chunk)
       if (chunk.frame === null && this.#pending.length === 0) return this.#take(chunk, NO_FRAME)
-      this.#pending.push(chunk)
+      this.#pending.push({ chunk, consumed })
       this.#pendingBytes += chunk.contentBytes + chunk.extents.byteLength + chunk.runs.byteLength + chunk.digests.length
       if (this.#pendingBytes >= MEMBER_BYTES) await this.#writeData()
     })
@@ -96,18 +99,21 @@ export class StoreWriter {
   }
 
   async #writeData(): Promise<void> {
-    const chunks = this.#pending
+    const pending = this.#pending
     this.#pending = []
     this.#pendingBytes = 0
     const payload: PayloadFrame[] = []
-    for (const { frame, contentBytes } of chunks) if (frame !== null) payload.push({ frame, contentBytes })
+    for (const { chunk, consumed } of pending) {
+      const { frame, contentBytes } = chunk
+      if (frame !== null) payload.push({ frame, contentBytes, consumed })
+    }
     let next = 0
     if (payload.length > 0) {
       const member = dataMember(this.#options.name, this.#dataMembers)
       this.#dataMembers += 1
       next = await this.#options.writeMember(member, contentBytes(payload), payload)
     }
-    for (const chunk of chunks) {
+    for (const { chunk } of pending) {
       if (chunk.frame === null) await this.#take(chunk, NO_FRAME)
       else {
         this.#storedBytes += chunk.frame.length

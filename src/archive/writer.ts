@@ -130,12 +130,12 @@ export class ArchiveWriter {
     const header = await tarHeader(name, bytes, this.#time)
     this.#pushFrame(this.#codec.compress(header, this.#level), header.length)
     const first = this.#stored.length
-    for (const { frame, contentBytes } of payload) this.#pushFrame(frame, contentBytes)
+    for (const { frame, contentBytes, consumed } of payload) this.#pushFrame(frame, contentBytes, consumed)
     return first
   }
 
-  #pushFrame(frame: Uint8Array, contentBytes: number): void {
-    this.#queue.push(frame)
+  #pushFrame(frame: Uint8Array, contentBytes: number, consumed?: () => void): void {
+    this.#queue.push(frame, consumed)
     this.#stored.push(frame.length)
     this.#content.push(contentBytes)
   }

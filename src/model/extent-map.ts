@@ -8,18 +8,48 @@ import type { ExtentColumns } from './tables.js'
 export class ExtentMap {
   /** Sectors of this window that lie within the store. */
   readonly sectors: number
-  count = 0
-  start = new Uint32Array(0)
-  length = new Uint32Array(0)
-  kind = new Uint8Array(0)
-  /** Index of the archive in the chain, as given to `addOlder`. */
-  archive = new Uint16Array(0)
-  frame = new Uint32Array(0)
-  at = new Uint32Array(0)
+  #rows = new Rows(0)
+  /** The rows of the step before, to be written over: a long chain of fragmented points would be all garbage else. */
+  #spare = new Rows(0)
   #covered = 0
 
   constructor(sectors: number) {
     this.sectors = sectors
+  }
+
+  /** Number of rows; the columns may have more room than that. */
+  get count(): number {
+    return this.#rows.count
+  }
+
+  /** First sector of each row, counted from the window's start. */
+  get start(): Uint32Array {
+    return this.#rows.start
+  }
+
+  /** Length of each row in sectors. */
+  get length(): Uint32Array {
+    return this.#rows.length
+  }
+
+  /** KIND_DATA or KIND_ZERO. */
+  get kind(): Uint8Array {
+    return this.#rows.kind
+  }
+
+  /** Index of the archive in the chain, as given to `addOlder`. */
+  get archive(): Uint16Array {
+    return this.#rows.archive
+  }
+
+  /** The frame that holds the content. */
+  get frame(): Uint32Array {
+    return this.#rows.frame
+  }
+
+  /** First sector of the content within the frame's content. */
+  get at(): Uint32Array {
+    return this.#rows.at
   }
 
   /** Whether every sector has its row, so that older archives need not be asked. */
@@ -30,9 +60,9 @@ export class ExtentMap {
   /** Adds what the next older archive has in the gaps; sectors that have a row already keep it. */
   addOlder(rows: ExtentColumns, archive: number): void {
     if (rows.count === 0) return
+    const newer = this.#rows
     // Each old row can be cut by the rows above it: at most one more piece for each of those.
-    const room = this.count * 2 + rows.count + 1
-    const next = new ExtentMapBuilder(room)
+    const next = this.#spare.emptied(newer.count * 2 + rows.count + 1)
     let above = 0
     for (let i = 0; i < rows.count; i++) {
       let from = rows.start[i] ?? 0
@@ -41,12 +71,10 @@ export class ExtentMap {
       const frame = rows.frame[i] ?? 0
       const base = (rows.at[i] ?? 0) - from
       while (from < end) {
-        while (above < this.count && (this.start[above] ?? 0) + (this.length[above] ?? 0) <= from) {
-          next.copy(this, above++)
-        }
-        const wall = above < this.count ? (this.start[above] ?? 0) : end
+        while (above < newer.count && newer.endOf(above) <= from) next.copy(newer, above++)
+        const wall = above < newer.count ? (newer.start[above] ?? 0) : end
         if (wall <= from) {
-          from = (this.start[above] ?? 0) + (this.length[above] ?? 0)
+          from = newer.endOf(above)
           continue
         }
         const stop = Math.min(end, wall)
@@ -55,26 +83,21 @@ export class ExtentMap {
         from = stop
       }
     }
-    while (above < this.count) next.copy(this, above++)
-    this.count = next.count
-    this.start = next.start
-    this.length = next.length
-    this.kind = next.kind
-    this.archive = next.archive
-    this.frame = next.frame
-    this.at = next.at
+    while (above < newer.count) next.copy(newer, above++)
+    this.#rows = next
+    this.#spare = newer
   }
 }
 
-/** Columns under construction, sized once. */
-class ExtentMapBuilder {
+/** Columns with room for more rows than they have. */
+class Rows {
   count = 0
-  readonly start: Uint32Array<ArrayBuffer>
-  readonly length: Uint32Array<ArrayBuffer>
-  readonly kind: Uint8Array<ArrayBuffer>
-  readonly archive: Uint16Array<ArrayBuffer>
-  readonly frame: Uint32Array<ArrayBuffer>
-  readonly at: Uint32Array<ArrayBuffer>
+  readonly start: Uint32Array
+  readonly length: Uint32Array
+  readonly kind: Uint8Array
+  readonly archive: Uint16Array
+  readonly frame: Uint32Array
+  readonly at: Uint32Array
 
   constructor(room: number) {
     this.start = new Uint32Array(room)
@@ -83,6 +106,17 @@ class ExtentMapBuilder {
     this.archive = new Uint16Array(room)
     this.frame = new Uint32Array(room)
     this.at = new Uint32Array(room)
+  }
+
+  /** These, or larger ones, without rows. */
+  emptied(room: number): Rows {
+    if (room > this.start.length) return new Rows(room)
+    this.count = 0
+    return this
+  }
+
+  endOf(row: number): number {
+    return (this.start[row] ?? 0) + (this.length[row] ?? 0)
   }
 
   push(start: number, length: number, kind: number, archive: number, frame: number, at: number): void {
@@ -95,7 +129,7 @@ class ExtentMapBuilder {
     this.at[n] = at
   }
 
-  copy(from: ExtentMap, row: number): void {
+  copy(from: Rows, row: number): void {
     this.push(
       from.start[row] ?? 0,
       from.length[row] ?? 0,

@@ -62,7 +62,7 @@ export interface TaskCall {
   readonly jobs: readonly unknown[]
 }
 
-/** A module that has the tasks: `runTasks` for this thread, `runTasksInThread` for a worker. */
+/** A module that has the tasks: the same in this thread and in a worker. */
 export interface TaskModule {
   readonly runTasks: (call: TaskCall) => Promise<TaskOutcome<unknown[]>>
 }
@@ -91,14 +91,14 @@ export function createPool({ script, workers }: PoolOptions): TaskPool {
       ({ Tinypool }) =>
         new Tinypool({
           filename: script.href,
-          name: 'runTasksInThread',
+          name: 'runTasks',
           runtime: 'worker_threads',
           minThreads: workers,
           maxThreads: workers,
           isolateWorkers: false,
         }),
     )
-    return (await (await threads).run(call, { name: 'runTasksInThread' })) as TaskOutcome<unknown[]>
+    return (await (await threads).run(call, { name: 'runTasks' })) as TaskOutcome<unknown[]>
   }
   // Tasks use static buffers: in this thread, only one at a time.
   let queue: Promise<unknown> = Promise.resolve()

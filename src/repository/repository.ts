@@ -1,6 +1,9 @@
 import type { ObjectLocation } from '../model/location.js'
 
-/** Bytes to store, in pieces of any size; read once. */
+/**
+ * Bytes to store, in pieces of any size; read once. Memory of a piece is its giver's again as soon as the next one is
+ * asked for.
+ */
 export type ByteStream = AsyncIterable<Uint8Array> | Iterable<Uint8Array>
 
 export interface ObjectInfo {
@@ -36,7 +39,7 @@ export interface WriteRepository extends ReadRepository {
   /**
    * Stores an object durably: when the promise resolves it survives a power cut, and before that no reader sees it.
    * Replaces an object of that name as a whole (only lock heartbeats, and the record of a machine that is adopted, are
-   * replaced). Nothing is left when it fails. The pieces must not change any more once they were given.
+   * replaced). Nothing is left when it fails.
    */
   put(name: string, content: ByteStream, options?: { readonly signal?: AbortSignal }): Promise<ObjectInfo>
   /**

@@ -9,7 +9,7 @@ import {
 } from '../../model/geometry.js'
 import type { CheckpointStore } from '../../trackers/tracker.js'
 import type { TaskPool } from '../pool.js'
-import { PIECE_DATA } from '../tasks/read-chunk.js'
+import { FRAME_ROOM, PIECE_DATA } from '../tasks/read-chunk.js'
 import type { ParentDigests } from './parent-digests.js'
 
 /*
@@ -147,7 +147,7 @@ class AuditRun {
     }
     const bytes = blocks.length * DIGEST_BLOCK_BYTES
     this.readBytes += bytes
-    const job = { source: store.source, sourceKey, pieces, expected: { state, digests }, level: 1 }
+    const job = { output: new SharedArrayBuffer(FRAME_ROOM), source: store.source, sourceKey, pieces, expected: { state, digests }, level: 1 }
     const [chunk] = await pool.run('readChunk', [job], bytes)
     const runs = chunk?.runs ?? []
     for (let i = 0; i < runs.length; i += 3) {

@@ -11,6 +11,7 @@ import {
 } from '../../model/geometry.js'
 import { KEEP, PIECE_ZERO_BLOCKS, type ReadJob, readBlocks } from '../tasks/read-chunk.js'
 import type { Source } from '../../model/source.js'
+import type { FrameMemory } from './frame-memory.js'
 import type { ParentDigests } from './parent-digests.js'
 import type { Piece } from './pieces.js'
 
@@ -22,6 +23,7 @@ export interface JobBuilderOptions {
   readonly source: Source
   readonly sourceKey: string
   readonly level: number
+  readonly frames: FrameMemory
   /** What the parent has, or undefined for a full. */
   readonly parent: ParentDigests | undefined
 }
@@ -121,7 +123,8 @@ export class JobBuilder {
     this.#rows = []
     this.#blocks = 0
     this.#lastBlock = -1
-    if (parent === undefined) return { source, sourceKey, pieces, expected: null, level }
+    const output = this.#options.frames.take()
+    if (parent === undefined) return { output, source, sourceKey, pieces, expected: null, level }
     const state = new Uint8Array(count)
     const digests = new Uint8Array(count * DIGEST_BYTES)
     let i = 0
@@ -132,6 +135,6 @@ export class JobBuilder {
       digests.set(window.digest(index), i * DIGEST_BYTES)
       i++
     }
-    return { source, sourceKey, pieces, expected: { state, digests }, level }
+    return { output, source, sourceKey, pieces, expected: { state, digests }, level }
   }
 }

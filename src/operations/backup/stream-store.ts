@@ -10,6 +10,8 @@ import type { ByteBudget } from '../byte-budget.js'
 import type { StoreChain } from '../chain-reader.js'
 import { grouped, ordered } from '../ordered.js'
 import type { TaskPool } from '../pool.js'
+import type { ReadJob } from '../tasks/read-chunk.js'
+import { FrameMemory } from './frame-memory.js'
 import { JobBuilder } from './jobs.js'
 import { ParentDigests } from './parent-digests.js'
 import { exactPieces, type Piece, wholeBlockPieces } from './pieces.js'
@@ -48,27 +50,35 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
   const { store, plan, before, writer, pool, budget, level, signal } = input
   const forced = before === undefined ? [] : sizeChangeRanges(before.sizeBytes, store.sizeBytes)
   const parent = plan.mode === 'full' ? undefined : new ParentDigests(input.openParent, forced)
-  const builder = new JobBuilder({ source: store.source, sourceKey: input.sourceKey, level, parent })
+  const frames = new FrameMemory()
+  const builder = new JobBuilder({ source: store.source, sourceKey: input.sourceKey, level, parent, frames })
   const sum = new ContentSum()
   if (before?.contentSum != null && parent !== undefined) sum.addHex(before.contentSum)
   let sumKnown = parent === undefined || before?.contentSum != null
   let readBytes = 0
   let equalBlocks = 0
   const groups = grouped(builder.jobs(pieces(input, forced)), JOBS_PER_MESSAGE)
-  const chunks = ordered(groups, (jobs) => pool.run('readChunk', jobs, (jobs.length * JOB_BYTES) / 2), {
+  const run = async (jobs: ReadJob[]) => {
+    const results = await pool.run('readChunk', jobs, (jobs.length * JOB_BYTES) / 2)
+    return jobs.map((job, i) => ({ output: job.output, chunk: results[i] }))
+  }
+  const chunks = ordered(groups, run, {
     budget,
     bytesOf: (jobs) => jobs.length * JOB_BYTES,
     signal,
     maxJobs: pool.workers * 2,
   })
   for await (const group of chunks) {
-    for (const chunk of group) {
+    for (const { output, chunk } of group) {
+      if (chunk === undefined) throw new RangeError('a job has no result')
       if (chunk.sumChange === null) sumKnown = false
       else sum.addHex(chunk.sumChange)
       readBytes += chunk.readBytes
       equalBlocks += chunk.equalBlocks
       input.onRead(chunk.readBytes)
-      if (chunk.runs.length > 0) await writer.append(chunk)
+      const frame = chunk.frameBytes === 0 ? null : new Uint8Array(output, 0, chunk.frameBytes)
+      if (frame === null) frames.give(output)
+      if (chunk.runs.length > 0) await writer.append({ ...chunk, frame }, () => frames.give(output))
     }
   }
   if (!builder.zeroSumKnown) sumKnown = false

@@ -25,6 +25,8 @@ export const KEEP = 0x80
 
 /** One worker's piece of a backup: at most 1 MiB of digest blocks to read. Offsets and lengths in bytes. */
 export interface ReadJob {
+  /** Where the frame goes, FRAME_ROOM bytes: memory of the caller's, so that nobody has to allocate or copy it. */
+  readonly output: SharedArrayBuffer
   readonly source: Source
   /** Names the store of this run: what a worker keeps open is told apart by it. */
   readonly sourceKey: string
@@ -35,13 +37,19 @@ export interface ReadJob {
   readonly level: number
 }
 
-export interface ReadChunk extends Chunk {
+/** A chunk whose frame is in its job's `output`. */
+export interface ReadChunk extends Omit<Chunk, 'frame'> {
+  /** Length of the frame; 0 when there is no content. */
+  readonly frameBytes: number
   /** Hex: what this chunk adds to the store's content sum; null where an unknown digest was replaced. */
   readonly sumChange: string | null
   readonly readBytes: number
   /** Blocks that were dropped because their digest is the parent's. */
   readonly equalBlocks: number
 }
+
+/** Room for the frame of any chunk: zstd's bound for 1 MiB is some 4 KiB more. */
+export const FRAME_ROOM = FRAME_CONTENT_BYTES + 65_536
 
 // Each worker reads into buffers of its own, once allocated.
 const blocksBuffer = Buffer.alloc(FRAME_CONTENT_BYTES)
@@ -94,7 +102,7 @@ export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec
       else chunk.data(from, to, bytes)
     }
   }
-  return chunk.finish(codec, job.level, blocks.length * DIGEST_BLOCK_BYTES)
+  return chunk.finish(codec, job, blocks.length * DIGEST_BLOCK_BYTES)
 }
 
 async function readAll(blocks: readonly number[], sizeBytes: number, reader: SourceReader): Promise<void> {
@@ -177,10 +185,16 @@ class ChunkBuilder {
     this.#content = filled
   }
 
-  finish(codec: Codec, level: number, readBytes: number): ReadChunk {
+  finish(codec: Codec, { level, output }: ReadJob, readBytes: number): ReadChunk {
     const sorted = sortRuns(this.#runs, this.#digests)
+    let frameBytes = 0
+    if (this.#content > 0) {
+      const frame = codec.compress(contentBuffer.subarray(0, this.#content), level)
+      new Uint8Array(output).set(frame)
+      frameBytes = frame.length
+    }
     return {
-      frame: this.#content === 0 ? null : codec.compress(contentBuffer.subarray(0, this.#content), level),
+      frameBytes,
       contentBytes: this.#content,
       extents: Float64Array.from(this.#extents),
       runs: sorted,

@@ -5,14 +5,13 @@ import { storageError } from './storage-error.js'
 
 /** Bytes gathered for one write; as many again may be on their way to the disk. */
 const batchBytes = 4 * 1024 * 1024
-const batchPieces = 1024
 /** After so many bytes a sync is started beside the writing, so that the last one finds little left to do. */
 const syncEveryBytes = 64 * 1024 * 1024
 
 /**
  * Writes a stream to a new file and syncs it; returns its size in bytes. Reading goes on while the last batch is
- * written; at most two batches and a piece are held. Pieces must not change once given. What the stream itself throws
- * passes unwrapped, and so does the signal's reason.
+ * written; at most two batches and a piece are held: pieces are copied, since their memory is the giver's again when the
+ * next is asked for. What the stream itself throws passes unwrapped, and so does the signal's reason.
  */
 export async function writeStream(
   file: FileHandle,
@@ -21,7 +20,8 @@ export async function writeStream(
 ): Promise<number> {
   let bytes = 0
   let gathered = 0
-  let pieces: Uint8Array[] = []
+  let batch: Buffer = Buffer.allocUnsafeSlow(batchBytes)
+  let other: Buffer | undefined
   let unsynced = 0
   let writing: Promise<void> = Promise.resolve()
   let syncing: Promise<void> | undefined
@@ -38,13 +38,14 @@ export async function writeStream(
   async function flush(): Promise<void> {
     await writing
     check()
-    const batch = pieces
+    const full = batch
     const offset = bytes
+    writing = file.write([full.subarray(0, gathered)], offset).catch(fail)
     bytes += gathered
     unsynced += gathered
-    pieces = []
     gathered = 0
-    writing = file.write(batch, offset).catch(fail)
+    batch = other ?? Buffer.allocUnsafeSlow(batchBytes)
+    other = full
     if (unsynced >= syncEveryBytes && syncing === undefined) {
       unsynced = 0
       syncing = file
@@ -56,9 +57,13 @@ export async function writeStream(
 
   try {
     for await (const piece of abortable(content, signal)) {
-      pieces.push(piece)
-      gathered += piece.length
-      if (gathered >= batchBytes || pieces.length >= batchPieces) await flush()
+      for (let done = 0; done < piece.length; ) {
+        const part = piece.subarray(done, done + batchBytes - gathered)
+        batch.set(part, gathered)
+        gathered += part.length
+        done += part.length
+        if (gathered === batchBytes) await flush()
+      }
     }
     await flush()
   } finally {
