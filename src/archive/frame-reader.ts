@@ -12,8 +12,8 @@ export class FrameReader {
   readonly frames: FrameTable
   readonly #ranges: RangeReader
   readonly #codec: Codec
-  readonly #tail: Uint8Array
-  readonly #tailOffset: number
+  #tail: Uint8Array
+  #tailOffset: number
 
   private constructor(ranges: RangeReader, codec: Codec, frames: FrameTable, tail: Uint8Array) {
     this.frames = frames
@@ -76,6 +76,12 @@ export class FrameReader {
     }
     if (member.name !== name) throw archiveDamage(this.archive, section, `the member is named ${member.name}`)
     return member.content
+  }
+
+  /** Drops what was kept of the file's end for opening it: a chain has a hundred of these open. */
+  forgetTail(): void {
+    this.#tail = new Uint8Array(0)
+    this.#tailOffset = this.#ranges.bytes
   }
 
   async close(): Promise<void> {

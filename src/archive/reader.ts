@@ -1,9 +1,11 @@
 import type { Codec } from '../compress/codec.js'
+import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
 import type { ObjectLocation } from '../model/location.js'
 import { archiveDamage } from './archive-damage.js'
 import { readHeader, readIndex } from './archive-documents.js'
 import type { ArchiveHeader, ArchiveIndex, ConfigIndex } from './archive-header.js'
 import { configMember } from './format.js'
+import { FrameCache } from './frame-cache.js'
 import { FrameReader } from './frame-reader.js'
 import { openRanges } from './range-reader.js'
 import type { FrameTable } from './seek-table.js'
@@ -15,7 +17,11 @@ import { StoreReader } from './store-reader.js'
  * @throws RefpointError `damaged` naming the archive, the part and what disagreed; `no-repository` when the archive
  * needs a newer version; `io` when it can't be read.
  */
-export async function openArchive(location: ObjectLocation, codec: Codec): Promise<ArchiveReader> {
+export async function openArchive(
+  location: ObjectLocation,
+  codec: Codec,
+  cache: FrameCache = new FrameCache(FRAME_CONTENT_BYTES),
+): Promise<ArchiveReader> {
   const ranges = await openRanges(location)
   try {
     const frames = await FrameReader.open(ranges, codec)
@@ -25,8 +31,9 @@ export async function openArchive(location: ObjectLocation, codec: Codec): Promi
     const stores: StoreReader[] = []
     for (const [position, store] of header.stores.entries()) {
       const entry = index.stores[position]
-      if (entry !== undefined) stores.push(await StoreReader.open(frames, store, entry))
+      if (entry !== undefined) stores.push(await StoreReader.open(frames, store, entry, cache))
     }
+    frames.forgetTail()
     return new ArchiveReader(header, index, frames, stores)
   } catch (error) {
     await ranges.close()

@@ -11,6 +11,7 @@ import { archiveDamage } from './archive-damage.js'
 import type { ArchiveStore, StoreIndex } from './archive-header.js'
 import { type DirectoryRow, decodeDirectory } from './directory.js'
 import { directoryMember, filled, toSectors } from './format.js'
+import type { FrameCache } from './frame-cache.js'
 import type { FrameReader } from './frame-reader.js'
 import { decodeTables, tablesDefect } from './window-tables.js'
 
@@ -25,20 +26,33 @@ export class StoreReader {
   readonly windows: readonly number[]
   readonly #frames: FrameReader
   readonly #rows: ReadonlyMap<number, DirectoryRow>
-  /** Small windows share a frame: the last one read serves the next window too. */
-  #last: { readonly frame: number; readonly content: Promise<Uint8Array> } | undefined
+  readonly #cache: FrameCache
+  readonly #owner: number
 
-  private constructor(frames: FrameReader, store: ArchiveStore, index: StoreIndex, rows: readonly DirectoryRow[]) {
+  private constructor(
+    frames: FrameReader,
+    store: ArchiveStore,
+    index: StoreIndex,
+    rows: readonly DirectoryRow[],
+    cache: FrameCache,
+  ) {
     this.name = store.name
     this.sizeBytes = store.sizeBytes
     this.mode = store.mode
     this.contentSum = index.contentSum
     this.windows = rows.map((row) => row.window)
     this.#frames = frames
+    this.#cache = cache
+    this.#owner = cache.register()
     this.#rows = new Map(rows.map((row) => [row.window, row]))
   }
 
-  static async open(frames: FrameReader, store: ArchiveStore, index: StoreIndex): Promise<StoreReader> {
+  static async open(
+    frames: FrameReader,
+    store: ArchiveStore,
+    index: StoreIndex,
+    cache: FrameCache,
+  ): Promise<StoreReader> {
     const section = `directory of store ${store.name}`
     const damage = (found: string) => archiveDamage(frames.archive, section, found)
     const limit = windowCount(store.sizeBytes)
@@ -55,7 +69,7 @@ export class StoreReader {
       const end = row.frame + Math.ceil((row.at + row.bytes) / FRAME_CONTENT_BYTES)
       if (end > frames.frames.count - 3) throw damage(`window ${row.window} is in frames that do not exist`)
     }
-    return new StoreReader(frames, store, index, rows)
+    return new StoreReader(frames, store, index, rows, cache)
   }
 
   /** Where a window's tables are, or undefined when nothing in it was touched. */
@@ -101,11 +115,12 @@ export class StoreReader {
     return bytes
   }
 
-  #frame(frame: number, window: number): Promise<Uint8Array> {
-    if (this.#last?.frame !== frame) {
-      this.#last = { frame, content: this.#frames.read(frame, this.#section(window)) }
-    }
-    return this.#last.content
+  async #frame(frame: number, window: number): Promise<Uint8Array> {
+    const known = this.#cache.get(this.#owner, frame)
+    if (known !== undefined) return known
+    const content = await this.#frames.read(frame, this.#section(window))
+    this.#cache.put(this.#owner, frame, content)
+    return content
   }
 
   #section(window: number): string {

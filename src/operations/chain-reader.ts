@@ -1,4 +1,5 @@
 import type { ArchiveReader } from '../archive/reader.js'
+import { FrameCache } from '../archive/frame-cache.js'
 import { openArchive } from '../archive/reader.js'
 import type { Codec } from '../compress/codec.js'
 import { storeChain, storeRecord } from '../model/chain.js'
@@ -17,11 +18,15 @@ export interface ChainArchive {
   readonly reader: ArchiveReader
 }
 
+/** Tables of all archives of a chain that stay decoded. */
+const CACHE_BYTES = 12 * 1024 * 1024
+
 /** Archives opened once and shared by the chains that need them. */
 export class ArchiveShelf implements AsyncDisposable {
   readonly #repository: ReadRepository
   readonly #codec: Codec
   readonly #open = new Map<number, Promise<ChainArchive>>()
+  readonly #cache = new FrameCache(CACHE_BYTES)
 
   constructor(repository: ReadRepository, codec: Codec) {
     this.#repository = repository
@@ -35,7 +40,7 @@ export class ArchiveShelf implements AsyncDisposable {
   async open(point: PointManifest): Promise<ChainArchive> {
     let pending = this.#open.get(point.point)
     if (pending === undefined) {
-      pending = openPoint(this.#repository, point, this.#codec)
+      pending = openPoint(this.#repository, point, this.#codec, this.#cache)
       this.#open.set(point.point, pending)
     }
     return await pending
@@ -75,9 +80,14 @@ export async function locateArchive(repository: ReadRepository, point: PointMani
   return location
 }
 
-async function openPoint(repository: ReadRepository, point: PointManifest, codec: Codec): Promise<ChainArchive> {
+async function openPoint(
+  repository: ReadRepository,
+  point: PointManifest,
+  codec: Codec,
+  cache: FrameCache,
+): Promise<ChainArchive> {
   const location = await locateArchive(repository, point)
-  const reader = await openArchive(location, codec)
+  const reader = await openArchive(location, codec, cache)
   const { header } = reader
   const differs = (
     [

@@ -70,6 +70,12 @@ export interface TaskModule {
 /** Work below this, in bytes, is done in this thread: a worker costs more to start than it saves. */
 const INLINE_BYTES = 8 * 1024 * 1024
 
+/**
+ * A worker's own heap is some 8 MB. The collector lets half of what the heap may grow to pile up in buffers outside of it,
+ * and compressing leaves a megabyte of them with each frame: a small heap keeps a worker small.
+ */
+const WORKER_HEAP_MB = 32
+
 export interface PoolOptions {
   /** URL of the compiled module that exports `runTask`. */
   readonly script: URL
@@ -96,6 +102,7 @@ export function createPool({ script, workers }: PoolOptions): TaskPool {
           minThreads: workers,
           maxThreads: workers,
           isolateWorkers: false,
+          resourceLimits: { maxOldGenerationSizeMb: WORKER_HEAP_MB },
         }),
     )
     return (await (await threads).run(call, { name: 'runTasks' })) as TaskOutcome<unknown[]>
