@@ -9,6 +9,8 @@ export type BackupRequest = 'auto' | 'full' | 'incremental'
 export interface StoreEvidence {
   readonly name: string
   readonly sizeBytes: number
+  /** Whether the tracker gives this store change IDs at all. */
+  readonly keepsChangeIds: boolean
   /** The tracker's answer to "can you say what changed since the parent's change ID?"; undefined: it was not asked. */
   readonly tracked: 'yes' | { readonly expired: ExpiredReason; readonly explanation: string } | undefined
 }
@@ -67,7 +69,7 @@ function planStore(store: StoreEvidence, parent: PointManifest): StorePlan {
     return { name: store.name, mode: 'tracked', reason: `changes since point #${parent.point}${resized}` }
   }
   if (store.tracked === undefined) {
-    const why = before.changeId === null ? 'the parent point has no change ID' : 'this tracker keeps no change IDs'
+    const why = store.keepsChangeIds ? 'nothing tracked its changes then' : 'nothing tracks its changes'
     return { name: store.name, mode: 'compared', reason: `compared with point #${parent.point}: ${why}${resized}` }
   }
   const why =

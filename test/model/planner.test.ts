@@ -3,14 +3,15 @@ import { planBackup, type PlanInput, type StoreEvidence } from '../../src/model/
 import { aPoint, aStore } from './manifests.js'
 
 const sizeBytes = 1_048_576
-const root: StoreEvidence = { name: 'root', sizeBytes, tracked: 'yes' }
+const root: StoreEvidence = { name: 'root', sizeBytes, keepsChangeIds: true, tracked: 'yes' }
 const lost: StoreEvidence = {
   name: 'root',
   sizeBytes,
+  keepsChangeIds: true,
   tracked: { expired: 'unknown', explanation: 'generation 7 is not known' },
 }
-const untracked: StoreEvidence = { name: 'root', sizeBytes, tracked: undefined }
-const data: StoreEvidence = { name: 'data', sizeBytes, tracked: undefined }
+const untracked: StoreEvidence = { name: 'root', sizeBytes, keepsChangeIds: false, tracked: undefined }
+const data: StoreEvidence = { name: 'data', sizeBytes, keepsChangeIds: false, tracked: undefined }
 
 function plan(changes: Partial<PlanInput>): ReturnType<typeof planBackup> {
   return planBackup({
@@ -41,7 +42,7 @@ describe('planBackup', () => {
       'compared',
       'compared with point #4: tracking lost: generation 7 is not known',
     ],
-    ['no tracking', { stores: [untracked] }, 4, 'compared', 'compared with point #4: this tracker keeps no change IDs'],
+    ['no tracking', { stores: [untracked] }, 4, 'compared', 'compared with point #4: nothing tracks its changes'],
     [
       'a resize',
       { stores: [{ ...root, sizeBytes: 2 * sizeBytes }] },
@@ -60,10 +61,10 @@ describe('planBackup', () => {
     expect(planned).toMatchObject({ parent: 4, stores: [{ mode: 'tracked' }, { mode: 'full' }] })
   })
 
-  it('tells a parent without change ID from a tracker without', () => {
+  it('tells a parent that was not tracked from a store that is not', () => {
     const parent = aPoint({ point: 4, stores: [aStore({ changeId: null })] })
-    expect(plan({ parent, stores: [untracked] })).toMatchObject({
-      stores: [{ reason: 'compared with point #4: the parent point has no change ID' }],
+    expect(plan({ parent, stores: [{ ...root, tracked: undefined }] })).toMatchObject({
+      stores: [{ reason: 'compared with point #4: nothing tracked its changes then' }],
     })
   })
 

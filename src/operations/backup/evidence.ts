@@ -28,21 +28,22 @@ export async function gatherEvidence(
 async function ask(store: CheckpointStore, parent: PointManifest | undefined, signal: AbortSignal): Promise<Asked> {
   const { name, sizeBytes } = store
   const sourceKey = randomUUID()
+  const keepsChangeIds = store.changeId !== undefined
   const since = parent === undefined ? undefined : storeRecord(parent, name)?.changeId
   if (since == null || store.changeId === undefined) {
-    return { store, sourceKey, evidence: { name, sizeBytes, tracked: undefined }, changed: undefined }
+    return { store, sourceKey, evidence: { name, sizeBytes, keepsChangeIds, tracked: undefined }, changed: undefined }
   }
   try {
     await store.changedExtents(since, { signal })
     return {
       store,
       sourceKey,
-      evidence: { name, sizeBytes, tracked: 'yes' },
+      evidence: { name, sizeBytes, keepsChangeIds, tracked: 'yes' },
       changed: () => store.changedExtents(since, { signal }),
     }
   } catch (error) {
     if (!(error instanceof ChangeIdExpired)) throw error
     const tracked = { expired: error.reason, explanation: error.explanation }
-    return { store, sourceKey, evidence: { name, sizeBytes, tracked }, changed: undefined }
+    return { store, sourceKey, evidence: { name, sizeBytes, keepsChangeIds, tracked }, changed: undefined }
   }
 }
