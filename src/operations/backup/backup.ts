@@ -257,9 +257,9 @@ class BackupRun {
       agent,
       signatures: [],
     }
-    signal.throwIfAborted()
-    await lease.assertHeld()
     try {
+      signal.throwIfAborted()
+      await lease.assertHeld()
       await commitPoint(repository, manifest)
     } catch (error) {
       // Whether the slot is ours is not known: nothing may be removed or released, the next run decides.

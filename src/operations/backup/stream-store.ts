@@ -44,6 +44,8 @@ export interface StreamedStore {
 /** A job holds its blocks and the frame made of them. */
 const JOB_BYTES = 2 * 1024 * 1024 + 65_536
 const JOBS_PER_MESSAGE = 4
+/** Smaller frames are copied, so that hundreds that wait for their member do not hold a mebibyte each. */
+const SMALL_FRAME_BYTES = 256 * 1024
 
 /** Reads one store's part of a point through the workers into the archive. */
 export async function streamStore(input: StreamStoreInput): Promise<StreamedStore> {
@@ -76,9 +78,11 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
       readBytes += chunk.readBytes
       equalBlocks += chunk.equalBlocks
       input.onRead(chunk.readBytes)
-      const frame = chunk.frameBytes === 0 ? null : new Uint8Array(output, 0, chunk.frameBytes)
-      if (frame === null) frames.give(output)
-      if (chunk.runs.length > 0) await writer.append({ ...chunk, frame }, () => frames.give(output))
+      const inPlace = chunk.frameBytes >= SMALL_FRAME_BYTES
+      const shared = new Uint8Array(output, 0, chunk.frameBytes)
+      const frame = chunk.frameBytes === 0 ? null : inPlace ? shared : shared.slice()
+      if (!inPlace) frames.give(output)
+      if (chunk.runs.length > 0) await writer.append({ ...chunk, frame }, inPlace ? () => frames.give(output) : undefined)
     }
   }
   if (!builder.zeroSumKnown) sumKnown = false

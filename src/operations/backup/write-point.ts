@@ -53,7 +53,7 @@ export async function writePoint(input: WritePointInput): Promise<WrittenPoint> 
   let results: { records: StoreRecord[]; readBytes: number; sha256: string }
   try {
     for (const [path, file] of Object.entries(machine.files)) await writer.addConfig(path, await readConfigFile(file))
-    results = await streamAll(input, writer, stop)
+    results = await streamAll(input, writer, stop, (error) => failed.abort(error))
   } catch (error) {
     const cause = failed.signal.aborted ? failed.signal.reason : signal.aborted ? signal.reason : error
     writer.abort(cause)
@@ -67,7 +67,12 @@ export async function writePoint(input: WritePointInput): Promise<WrittenPoint> 
   return { archive: { name, bytes, sha256: results.sha256 }, stores: results.records, readBytes: results.readBytes }
 }
 
-async function streamAll(input: WritePointInput, writer: ArchiveWriter, signal: AbortSignal) {
+async function streamAll(
+  input: WritePointInput,
+  writer: ArchiveWriter,
+  signal: AbortSignal,
+  fail: (error: unknown) => void,
+) {
   const { options, machine, asked, plan } = input
   if (options.countFirst === true) {
     const bytes = await countBytes(asked, plan.stores, signal)
@@ -75,7 +80,16 @@ async function streamAll(input: WritePointInput, writer: ArchiveWriter, signal: 
   }
   const queue = new PQueue({ concurrency: machine.concurrentStores })
   const outcomes = await Promise.allSettled(
-    asked.map((entry) => queue.add(() => streamOne(input, entry, writer, signal), { signal })),
+    // Every store is waited for, also after an abort: nobody may read on when the checkpoint is gone.
+    asked.map((entry) =>
+      queue.add(async () => {
+        signal.throwIfAborted()
+        return await streamOne(input, entry, writer, signal).catch((error: unknown) => {
+          fail(error)
+          throw error
+        })
+      }),
+    ),
   )
   const failure = outcomes.find((outcome) => outcome.status === 'rejected')
   if (failure !== undefined) throw failure.reason

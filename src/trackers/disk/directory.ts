@@ -18,6 +18,8 @@ export class Directory {
   #marked: Uint8Array
   readonly #markedRegions = new Set<number>()
   readonly #marking = new Map<number, Promise<void>>()
+  /** Regions whose mark failed: in memory it stands, and what is on disk nobody knows, so it must be written again. */
+  readonly #unsure = new Set<number>()
   #queued = new Set<number>()
   #nextRun: Promise<void> | undefined
   #lastRun: Promise<unknown> = Promise.resolve()
@@ -89,8 +91,9 @@ export class Directory {
     const stale: number[] = []
     for (const region of regions) {
       const before = this.coarse[region] ?? 0
-      if (before !== 0 && !this.residual.has(region)) this.residual.set(region, before)
-      if (before === generation) continue
+      const unsure = this.#unsure.has(region)
+      if (before !== 0 && !unsure && !this.residual.has(region)) this.residual.set(region, before)
+      if (before === generation && !unsure) continue
       this.coarse[region] = generation
       stale.push(region)
     }
@@ -98,12 +101,14 @@ export class Directory {
       () => {
         for (const region of regions) {
           this.#marking.delete(region)
+          this.#unsure.delete(region)
           this.#marked[region] = 1
           this.#markedRegions.add(region)
         }
       },
       (error: unknown) => {
         for (const region of regions) this.#marking.delete(region)
+        for (const region of stale) this.#unsure.add(region)
         throw error
       },
     )
