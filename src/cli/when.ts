@@ -1,11 +1,6 @@
 import { RefpointError } from '../model/errors.js'
+import type { When } from '../operations/points.js'
 import { formatTime } from './format.js'
-
-/** Which point of a machine's history: the newest, one by its number, or the newest at or before a time. */
-export type When =
-  | { readonly kind: 'latest' }
-  | { readonly kind: 'point'; readonly point: number }
-  | { readonly kind: 'time'; readonly time: Date }
 
 const pattern =
   /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?$/i

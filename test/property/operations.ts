@@ -1,37 +1,16 @@
 import { expect } from 'vitest'
+import type { Random } from '../trackers/disk/random.js'
 import type { World } from './world.js'
-
-/** A source of numbers that gives the same ones for the same seed. */
-export class Dice {
-  #state: number
-
-  constructor(seed: number) {
-    this.#state = seed >>> 0
-  }
-
-  /** A whole number from 0 to `below` - 1 (mulberry32). */
-  below(below: number): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0
-    let t = this.#state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
-
-  pick<T>(list: readonly [T, ...T[]]): T {
-    return list[this.below(list.length)] ?? list[0]
-  }
-}
 
 const sector = 512
 
-function range(dice: Dice, size: number, largest: number): { offset: number; length: number } {
+function range(dice: Random, size: number, largest: number): { offset: number; length: number } {
   const sectors = Math.floor(size / sector)
   const length = 1 + dice.below(Math.min(sectors, dice.pick([1, 8, 40, largest / sector])))
   return { offset: dice.below(sectors - length + 1) * sector, length: length * sector }
 }
 
-async function write(world: World, dice: Dice): Promise<void> {
+async function write(world: World, dice: Random): Promise<void> {
   const name = dice.pick(world.names)
   const content = world.content(name)
   const { offset, length } = range(dice, content.length, 200_000)
@@ -42,7 +21,7 @@ async function write(world: World, dice: Dice): Promise<void> {
   bytes.copy(content, offset)
 }
 
-async function zero(world: World, dice: Dice): Promise<void> {
+async function zero(world: World, dice: Random): Promise<void> {
   const name = dice.pick(world.names)
   const content = world.content(name)
   const { offset, length } = range(dice, content.length, 400_000)
@@ -50,7 +29,7 @@ async function zero(world: World, dice: Dice): Promise<void> {
   content.fill(0, offset, offset + length)
 }
 
-async function trim(world: World, dice: Dice): Promise<void> {
+async function trim(world: World, dice: Random): Promise<void> {
   const name = dice.pick(world.names)
   const content = world.content(name)
   const { offset, length } = range(dice, content.length, 400_000)
@@ -59,7 +38,7 @@ async function trim(world: World, dice: Dice): Promise<void> {
   await world.client(name).read(content.subarray(offset, offset + length), offset)
 }
 
-async function backup(world: World, dice: Dice): Promise<string> {
+async function backup(world: World, dice: Random): Promise<string> {
   const step = dice.pick([0, 0, 0, -3_600_000, 7_200_000])
   const manifest = await world.backup({
     request: dice.below(8) === 0 ? 'full' : 'auto',
@@ -81,14 +60,14 @@ async function restart(world: World): Promise<void> {
   await world.serve()
 }
 
-async function offline(world: World, dice: Dice): Promise<string> {
+async function offline(world: World, dice: Random): Promise<string> {
   await world.stop()
   const told = await backup(world, dice)
   await world.serve()
   return told
 }
 
-async function checkpoint(world: World, dice: Dice): Promise<string | undefined> {
+async function checkpoint(world: World, dice: Random): Promise<string | undefined> {
   const name = `c${dice.below(3)}`
   if (world.checkpoints.has(name)) return 'not: it is there'
   const frozen = world.snapshot()
@@ -98,7 +77,7 @@ async function checkpoint(world: World, dice: Dice): Promise<string | undefined>
   return name
 }
 
-async function rollback(world: World, dice: Dice): Promise<string> {
+async function rollback(world: World, dice: Random): Promise<string> {
   const names = [...world.checkpoints.keys()]
   const name = names[dice.below(names.length)]
   if (name === undefined) return 'not: no checkpoint'
@@ -114,7 +93,7 @@ async function rollback(world: World, dice: Dice): Promise<string> {
   return name
 }
 
-async function merge(world: World, dice: Dice): Promise<string> {
+async function merge(world: World, dice: Random): Promise<string> {
   const names = [...world.checkpoints.keys()]
   const name = names[dice.below(names.length)]
   if (name === undefined) return 'not: no checkpoint'
@@ -126,7 +105,7 @@ async function merge(world: World, dice: Dice): Promise<string> {
   return name
 }
 
-async function resize(world: World, dice: Dice): Promise<string> {
+async function resize(world: World, dice: Random): Promise<string> {
   if (world.checkpoints.size > 0) return 'not: there are checkpoints'
   const name = dice.pick(world.names)
   const before = world.content(name)
@@ -143,7 +122,7 @@ async function resize(world: World, dice: Dice): Promise<string> {
 }
 
 /** What may happen, and how often. */
-export const operations: readonly [number, string, (world: World, dice: Dice) => Promise<string | undefined | void>][] =
+export const operations: readonly [number, string, (world: World, dice: Random) => Promise<string | undefined | void>][] =
   [
     [12, 'write', write],
     [4, 'zero', zero],

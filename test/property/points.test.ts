@@ -7,14 +7,15 @@ import { verify } from '../../src/operations/verify/verify.js'
 import { readManifests } from '../../src/repository/manifests.js'
 import { describeWith } from '../layers.js'
 import { temporaryFolder } from '../temporary.js'
-import { Dice, operations } from './operations.js'
+import { Random } from '../trackers/disk/random.js'
+import { operations } from './operations.js'
 import { World } from './world.js'
 
 const signal = new AbortController().signal
 const oracle = resolve(import.meta.dirname, '../../samples/restore-without-refpoint.py')
 
 async function live(seed: number, steps: number): Promise<{ world: World; story: string[] }> {
-  const dice = new Dice(seed)
+  const dice = new Random(seed)
   const blockBytes = dice.pick([4096, 16_384, 65_536])
   const sizes = { root: (1 + dice.below(3000)) * 512, data: (1 + dice.below(3000)) * 512 }
   const world = await World.create(temporaryFolder(), sizes, blockBytes)

@@ -198,23 +198,26 @@ class BackupRun {
     signal: AbortSignal,
   ): Promise<{ manifest: PointManifest; readBytes: number }> {
     const { repository, repositoryId, agent } = this.#environment
-    const nonce = randomUUID()
+    // The archive says of itself what its manifest says of it; readers hold the two against each other.
+    const identity = {
+      format: 1,
+      requires: [],
+      optional: [],
+      agent,
+      repositoryId,
+      machine: this.#machine.name,
+      machineUuid,
+      point: lease.slot,
+      parent: plan.parent,
+      nonce: randomUUID(),
+      time: checkpoint.time.toISOString(),
+      consistency: checkpoint.consistency,
+    } as const
     const written = await writePoint({
       environment: this.#environment,
       machine: this.#machine,
       header: {
-        format: 1,
-        requires: [],
-        optional: [],
-        agent,
-        repositoryId,
-        machine: this.#machine.name,
-        machineUuid,
-        point: lease.slot,
-        parent: plan.parent,
-        nonce,
-        time: checkpoint.time.toISOString(),
-        consistency: checkpoint.consistency,
+        ...identity,
         stores: asked.map(({ store }) => ({
           name: store.name,
           kind: 'disk' as const,
@@ -236,25 +239,14 @@ class BackupRun {
     })
     this.#step('archived')
     const manifest: PointManifest = {
-      format: 1,
-      requires: [],
-      optional: [],
+      ...identity,
       type: 'point',
-      repositoryId,
-      machine: this.#machine.name,
-      machineUuid,
-      point: lease.slot,
-      parent: plan.parent,
-      nonce,
       tracker: this.#machine.trackerName,
-      time: checkpoint.time.toISOString(),
       startedAt: this.#startedAt.toISOString(),
       durationMs: Math.round(performance.now() - this.#startedMs),
-      consistency: checkpoint.consistency,
       stores: written.stores,
       archive: written.archive,
       warnings: [...checkpoint.warnings, ...audit.distrusted],
-      agent,
       signatures: [],
     }
     try {
