@@ -59,6 +59,20 @@ export interface Tracker extends AsyncDisposable {
   release(committed: ReferencePoint, owner: Owner): Promise<void>
 }
 
+/** The most that the files of one machine (`Checkpoint.files`) hold together, in bytes, and how many there may be. */
+export const MACHINE_FILES_LIMIT = { bytes: 96 * 1024 ** 2, count: 256 } as const
+
+/**
+ * A file of the machine itself that no store holds: how it is started, its firmware's variables, its TPM. It is small,
+ * and `content` is its state at the checkpoint, whatever happens to the original afterwards.
+ */
+export interface MachineFile {
+  /** Where it goes below `config/`: relative, `/` between its parts, none of them `.` or `..`; unique. */
+  readonly path: string
+  /** At most 64 MiB. */
+  readonly content: Uint8Array
+}
+
 /** A temporary stable view of all stores at one instant. Disposing it ends the view and is safe to call twice. */
 export interface Checkpoint extends AsyncDisposable {
   /** The instant, by the host's clock. Informational: order comes from slots, never from clocks. */
@@ -67,6 +81,11 @@ export interface Checkpoint extends AsyncDisposable {
   readonly stores: readonly CheckpointStore[]
   /** What the user should know about this checkpoint (a fallback taken, a level lower than possible); often empty. */
   readonly warnings: readonly string[]
+  /**
+   * What of the machine itself goes into the archive beside its stores, within MACHINE_FILES_LIMIT; often none. May
+   * hold secrets, as a command line does: never printed.
+   */
+  readonly files: readonly MachineFile[]
 
   /**
    * Called after the last read and before the commit.

@@ -3,13 +3,22 @@ import { ChangeIdExpired } from '../../src/model/errors.js'
 import type { Range } from '../../src/model/extent.js'
 import type { ReferencePoint } from '../../src/model/reference-point.js'
 import type { Source, SourceReader } from '../../src/model/source.js'
-import type { Checkpoint, CheckpointStore, Owner, Tracker } from '../../src/trackers/tracker.js'
+import { CONFIG_FILE_LIMIT, isConfigPath } from '../../src/archive/format.js'
+import {
+  type Checkpoint,
+  type CheckpointStore,
+  MACHINE_FILES_LIMIT,
+  type Owner,
+  type Tracker,
+} from '../../src/trackers/tracker.js'
 
 /** A real machine of two stores under the tracker, as the suite needs it. Cleans up by itself when the test ends. */
 export interface TrackedMachine {
   readonly tracker: Tracker
   /** Names and sizes in bytes (multiples of 1 MiB, at least 4 MiB) of its two stores. */
   readonly stores: readonly [{ name: string; sizeBytes: number }, { name: string; sizeBytes: number }]
+  /** The machine's own files that each checkpoint gives, sorted by path. */
+  readonly files: readonly string[]
   /** As a guest does, through the layer; resolves when it is done. */
   write(store: string, bytes: Uint8Array, offset: number): Promise<void>
   zero(store: string, offset: number, length: number): Promise<void>
@@ -133,6 +142,21 @@ export function describeTracker({ name, machine: build, writesWhileHeld }: Track
       await using taken = await checkpoint(machine.tracker)
       const tracked = machine.tracker.capabilities.granularityBytes > 0
       for (const frozen of taken.stores) expect(frozen.changeId !== undefined).toBe(tracked)
+    })
+
+    test("gives the machine's own files, each as an archive can take it, and keeps them as they were", async () => {
+      const machine = await build()
+      await using taken = await checkpoint(machine.tracker)
+      expect(taken.files.map(({ path }) => path).toSorted()).toEqual(machine.files)
+      expect(taken.files.filter(({ path }) => !isConfigPath(path))).toEqual([])
+      const sizes = taken.files.map(({ content }) => content.length)
+      expect(Math.max(0, ...sizes)).toBeLessThanOrEqual(CONFIG_FILE_LIMIT)
+      expect(sizes.length).toBeLessThanOrEqual(MACHINE_FILES_LIMIT.count)
+      expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(MACHINE_FILES_LIMIT.bytes)
+      const before = taken.files.map(({ content }) => Buffer.from(content))
+      await machine.crashLayer()
+      await taken[Symbol.asyncDispose]()
+      taken.files.forEach(({ content }, index) => expect(before[index]?.equals(content)).toBe(true))
     })
 
     if (writesWhileHeld) describeHeld(build)

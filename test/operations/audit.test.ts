@@ -25,6 +25,7 @@ function lying(tracker: Tracker, store: string): Tracker {
         time: taken.time,
         consistency: taken.consistency,
         warnings: taken.warnings,
+        files: taken.files,
         assertStable: () => taken.assertStable(),
         [Symbol.asyncDispose]: () => taken[Symbol.asyncDispose](),
         stores: taken.stores.map((frozen) => ({

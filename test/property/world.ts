@@ -172,6 +172,7 @@ function wrap(tracker: Tracker, { loseTrack, clockStepMs, onCheckpoint, fail }: 
         consistency: taken.consistency,
         stores: taken.stores.map(wrapStore),
         warnings: taken.warnings,
+        files: taken.files,
         async assertStable() {
           await taken.assertStable()
           if (fail) throw new Error('the run was made to fail')

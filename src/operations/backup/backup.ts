@@ -226,6 +226,7 @@ class BackupRun {
         })),
       },
       asked,
+      machineFiles: checkpoint.files,
       plan,
       auditedTo: audit.auditedTo,
       points,

@@ -1,15 +1,15 @@
-import { readFile } from 'node:fs/promises'
 import PQueue from 'p-queue'
 import type { ArchiveHeader } from '../../archive/archive-header.js'
 import { ArchiveWriter } from '../../archive/writer.js'
 import { storeRecord } from '../../model/chain.js'
-import { RefpointError } from '../../model/errors.js'
 import type { ObjectRecord, PointManifest, StoreRecord } from '../../model/manifest.js'
 import type { BackupPlan, StorePlan } from '../../model/planner.js'
 import { archiveName } from '../../repository/layout.js'
 import { type ArchiveShelf, StoreChain } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
+import type { MachineFile } from '../../trackers/tracker.js'
 import type { BackupMachine, BackupOptions } from './backup.js'
+import { configFiles } from './config-files.js'
 import { countBytes } from './count-bytes.js'
 import type { Asked } from './evidence.js'
 import { streamStore } from './stream-store.js'
@@ -21,6 +21,8 @@ export interface WritePointInput {
   readonly machine: BackupMachine
   readonly header: ArchiveHeader
   readonly asked: readonly Asked[]
+  /** The machine's own files at the checkpoint. */
+  readonly machineFiles: readonly MachineFile[]
   readonly plan: PointPlan
   readonly auditedTo: ReadonlyMap<string, number>
   readonly points: readonly PointManifest[]
@@ -52,7 +54,8 @@ export async function writePoint(input: WritePointInput): Promise<WrittenPoint> 
   })
   let results: { records: StoreRecord[]; readBytes: number; sha256: string }
   try {
-    for (const [path, file] of Object.entries(machine.files)) await writer.addConfig(path, await readConfigFile(file))
+    const files = configFiles(machine.files, input.machineFiles)
+    for await (const { path, content } of files) await writer.addConfig(path, content)
     results = await streamAll(input, writer, stop, (error) => failed.abort(error))
   } catch (error) {
     const cause = failed.signal.aborted ? failed.signal.reason : signal.aborted ? signal.reason : error
@@ -150,15 +153,4 @@ async function streamOne(
 /** A tracked store of whose answer something was dropped as unchanged is told as refined. */
 function modeOf(planned: StorePlan, equalBlocks: number): StoreRecord['mode'] {
   return planned.mode === 'tracked' && equalBlocks > 0 ? 'refined' : planned.mode
-}
-
-async function readConfigFile(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path)
-  } catch (error) {
-    throw new RefpointError('config', `can't read the machine's file ${path}: ${(error as Error).message}`, {
-      hint: "It is listed under 'files' in the configuration; correct the path or take it out.",
-      cause: error,
-    })
-  }
 }

@@ -71,6 +71,7 @@ class TrackedCheckpoint implements Checkpoint {
   readonly consistency
   readonly stores: readonly CheckpointStore[]
   readonly warnings: readonly string[]
+  readonly files = []
   readonly #access: DiskAccess
   readonly #taken: DiskCheckpoint
   readonly #stores: readonly TrackedStore[]

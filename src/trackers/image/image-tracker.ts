@@ -73,6 +73,7 @@ function imageCheckpoint(frozen: Frozen, native: Native | undefined, ended: () =
     time: new Date(),
     consistency: frozen.consistency,
     warnings: frozen.warnings,
+    files: [],
     stores: frozen.stores.map((store) => checkpointStore(store, native)),
     async assertStable() {
       for (const store of frozen.stores) assertStable(store)

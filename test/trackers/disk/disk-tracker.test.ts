@@ -30,6 +30,7 @@ async function createMachine() {
         { name: 'root', sizeBytes: sizes.root },
         { name: 'data', sizeBytes: sizes.data },
       ],
+      files: [],
       openSource(source): Promise<SourceReader> {
         if (source.kind !== 'layers') throw new Error(`a source of kind ${source.kind}`)
         return Promise.resolve(openLayersSource(source))

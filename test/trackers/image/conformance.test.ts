@@ -39,6 +39,7 @@ async function imageFiles(): Promise<TrackedMachine> {
       { name: 'root', sizeBytes: sizes.root },
       { name: 'data', sizeBytes: sizes.data },
     ],
+    files: [],
     write,
     zero: (store, offset, length) => write(store, new Uint8Array(length), offset),
     openSource(source): Promise<SourceReader> {
