@@ -1,6 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { describe } from 'vitest'
 
+/** The system's Python: libnbd's module belongs to it, whatever other Python comes first. */
+export const systemPython = '/usr/bin/python3'
+
 /** The real programs that some tests run against, and the command that proves that one is there. */
 export const layers = {
   'qemu-img': ['qemu-img', '--version'],
@@ -10,6 +13,7 @@ export const layers = {
   nbdcopy: ['nbdcopy', '--version'],
   /** It runs the python3 that comes first, which may lack the system's libnbd module. */
   nbdsh: ['sh', '-c', 'PATH=/usr/bin:$PATH nbdsh -c "print(h.get_version())"'],
+  libnbd: [systemPython, '-c', 'import nbd'],
   nbdkit: ['nbdkit', '--version'],
   fio: ['fio', '--version'],
   zstd: ['zstd', '--version'],

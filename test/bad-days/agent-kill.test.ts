@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
+import { describeWith } from '../layers.js'
 import { Random, runSeed } from '../trackers/disk/random.js'
 import { expectSame, expectVerifies, makeFolder, openScene, restoreWithoutRefpoint, type Scene } from './scene.js'
-import { haveLibnbd, WriteLoad } from './write-load.js'
+import { WriteLoad } from './write-load.js'
 
 const steps = ['locked', 'cleaned', 'checkpointed', 'planned', 'streamed', 'archived', 'committed', 'released', 'disposed']
 const randomKills = process.env['REFPOINT_LONG'] === '1' ? 200 : 20
@@ -110,7 +111,7 @@ class Rounds {
   }
 }
 
-describe.skipIf(!haveLibnbd)(`kill -9 of the agent while its disks are written to (seed ${seed}; needs libnbd)`, () => {
+describeWith(['libnbd'], `kill -9 of the agent while its disks are written to (seed ${seed})`, () => {
   it('at every step of a run', async () => {
     const { scene, load } = await openMachine()
     const rounds = new Rounds(scene, load)

@@ -1,14 +1,9 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { crc32 } from 'node:zlib'
 import { expect, onTestFinished } from 'vitest'
-
-/** The system's Python: libnbd's module belongs to it, whatever other Python comes first. */
-const python = '/usr/bin/python3'
-
-/** Whether libnbd, a client that shares no code with refpoint, can be had. */
-export const haveLibnbd = spawnSync(python, ['-c', 'import nbd'], { stdio: 'ignore' }).status === 0
+import { systemPython } from '../layers.js'
 
 const blockBytes = 4096
 
@@ -31,7 +26,7 @@ export class WriteLoad {
 
   static async start(seed: number, blocks: number, uris: readonly string[]): Promise<WriteLoad> {
     const args = [join(import.meta.dirname, 'write-load.py'), String(seed), String(blocks), ...uris]
-    const child = spawn(python, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    const child = spawn(systemPython, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     onTestFinished(() => void child.kill('SIGKILL'))
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     const load = new WriteLoad((line) => void child.stdin.write(`${line}\n`), lines)
