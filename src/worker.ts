@@ -4,7 +4,7 @@
  */
 import { loadCodec } from './compress/load-codec.js'
 import type { Source, SourceReader } from './model/source.js'
-import { failureOf, type TaskCall, type TaskOutcome } from './operations/pool.js'
+import { failureOf, meet, type TaskCall, type TaskOutcome } from './operations/pool.js'
 import { checkBlocks } from './operations/tasks/check-blocks.js'
 import { decodeFrame } from './operations/tasks/decode-frame.js'
 import { hashObject } from './operations/tasks/hash-object.js'
@@ -30,6 +30,10 @@ const tasks: Tasks = {
   checkBlocks: (job) => checkBlocks(job, files),
   writeZeroes: (job) => writeZeroes(job, files),
   hashObject: (job) => hashObject(job, files),
+  closeSources: async (keys) => {
+    await files.closeSources(keys)
+    return null
+  },
   closeAll: async () => {
     await files.closeAll()
     return null
@@ -37,7 +41,7 @@ const tasks: Tasks = {
 }
 
 /** Runs jobs in order; a failure is data, since exceptions lose their class between threads. */
-export async function runTasks({ name, jobs }: TaskCall): Promise<TaskOutcome<unknown[]>> {
+export async function runTasks({ name, jobs, meeting }: TaskCall): Promise<TaskOutcome<unknown[]>> {
   try {
     const task = tasks[name] as (job: unknown) => Promise<unknown>
     const results: unknown[] = []
@@ -45,5 +49,7 @@ export async function runTasks({ name, jobs }: TaskCall): Promise<TaskOutcome<un
     return { ok: true, result: results }
   } catch (error) {
     return failureOf(error)
+  } finally {
+    if (meeting !== undefined) meet(meeting)
   }
 }

@@ -186,7 +186,7 @@ function conclude(
       },
     )
   }
-  output.result({ points: reports.map(({ manifest, readBytes }) => ({ ...manifest, readBytes })) })
+  output.result({ points: reports.map(({ manifest, readBytes, unfinished }) => ({ ...manifest, readBytes, unfinished })) })
   if (count > 1) {
     const took = Math.max(0, ...reports.map(({ manifest }) => manifest.durationMs))
     output.line(`${count} machines, all done; the longest took ${formatDuration(took)}`)

@@ -10,6 +10,8 @@ export interface TaskPool extends AsyncDisposable {
     jobs: readonly TaskJobs[Name][],
     bytes: number,
   ): Promise<TaskResults[Name][]>
+  /** Runs one job in every thread that has run any, and waits for all of them: for what threads keep open. */
+  everywhere<Name extends keyof TaskJobs>(name: Name, job: TaskJobs[Name]): Promise<void>
 }
 
 /** How a task's outcome crosses between threads: errors lose their class on the way, so they travel as data. */
@@ -60,6 +62,31 @@ export function unwrapOutcome<Result>(outcome: TaskOutcome<Result>): Result {
 export interface TaskCall {
   readonly name: keyof TaskJobs
   readonly jobs: readonly unknown[]
+  /** Where threads wait for each other afterwards, so that each of them runs one of the calls. */
+  readonly meeting?: Meeting
+}
+
+/** A count of the threads that have arrived, and how many are to. */
+export interface Meeting {
+  readonly arrived: SharedArrayBuffer
+  readonly threads: number
+}
+
+/** Threads that wait this long for the others go on without them: one of them has died. */
+const MEETING_MS = 60_000
+
+/** Blocks this thread until all have arrived. */
+export function meet({ arrived, threads }: Meeting): void {
+  const count = new Int32Array(arrived)
+  Atomics.add(count, 0, 1)
+  Atomics.notify(count, 0)
+  const until = performance.now() + MEETING_MS
+  for (;;) {
+    const now = Atomics.load(count, 0)
+    const left = until - performance.now()
+    if (now >= threads || left <= 0) return
+    Atomics.wait(count, 0, now, left)
+  }
 }
 
 /** A module that has the tasks: the same in this thread and in a worker. */
@@ -124,6 +151,21 @@ export function createPool({ script, workers }: PoolOptions): TaskPool {
         outcome = await runInThread(call)
       }
       return unwrapOutcome(outcome) as TaskResults[typeof name][]
+    },
+    async everywhere(name, job) {
+      const call: TaskCall = { name, jobs: [job] }
+      const calls: Promise<TaskOutcome<unknown[]>>[] = []
+      if (inline !== undefined) {
+        const mine = queue.then(() => runInline(call))
+        queue = mine.catch(() => {})
+        calls.push(mine)
+      }
+      if (threads !== undefined) {
+        // One after the other in one queue: calls of two meetings can't keep each other waiting.
+        const meeting = { arrived: new SharedArrayBuffer(4), threads: workers }
+        for (let thread = 0; thread < workers; thread++) calls.push(runInThread({ ...call, meeting }))
+      }
+      for (const outcome of await Promise.all(calls)) unwrapOutcome(outcome)
     },
     async [Symbol.asyncDispose]() {
       await queue

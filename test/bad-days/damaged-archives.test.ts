@@ -143,3 +143,19 @@ it('goes on from an older point, at last with a full, when the newest can not be
   await expectVerifies(scene)
   for (const entry of [...taken, { point: 5, content }]) await expectRestores(scene, entry)
 })
+
+it('passes over everything that builds on a damaged archive at once', async () => {
+  const { scene, taken } = await openHistory()
+  const content = taken.at(-1)?.content ?? Buffer.alloc(0)
+  // #3 builds on #2, whose archive is found damaged in reading it; #1 is whole.
+  for (const point of [2, 4]) {
+    const flipped = readFileSync(archivePath(scene, point))
+    flipped[flipped.length - 3] = (flipped[flipped.length - 3] ?? 0) ^ 4
+    overwrite(archivePath(scene, point), flipped)
+  }
+  const { stderr } = await scene.ok(['backup'])
+  const told = stderr.split('\n').filter((line) => line.includes("can't be gone on from"))
+  expect(told).toEqual([expect.stringMatching(/point #4 .*seek table/), expect.stringMatching(/point #3 .*seek table/)])
+  expect(readManifest(scene, 5).parent).toBe(1)
+  await expectRestores(scene, { point: 5, content })
+})

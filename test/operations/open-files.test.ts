@@ -24,6 +24,17 @@ describe('what a worker keeps open', () => {
     expect(opened).toHaveLength(2)
   })
 
+  it('is closed when it is told that a run is done, and only that of this run', async () => {
+    const { files, opened, closed } = counting()
+    await files.source('run 1', source)
+    const second = await files.source('run 2', source)
+    await files.closeSources(['run 1', 'run 3'])
+    expect(closed).toEqual([opened[0]])
+    expect(await files.source('run 2', source)).toBe(second)
+    await files.source('run 1', source)
+    expect(opened).toHaveLength(3)
+  })
+
   it('is not more than a few, the longest unused closed first, and nothing in the end', async () => {
     const { files, opened, closed } = counting()
     for (let run = 0; run < 9; run++) {

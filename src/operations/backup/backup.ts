@@ -44,6 +44,11 @@ export interface BackupReport {
   readonly readBytes: number
   /** Stores whose tracker was caught in an untruth, and what was done. The point itself is right. */
   readonly distrusted: readonly string[]
+  /**
+   * What failed after the commit: the tracker was not told, the checkpoint not disposed of, the lease not given back.
+   * The point is there to stay, and the next run makes good for it; each was told as a warning.
+   */
+  readonly unfinished: readonly string[]
 }
 
 /**
@@ -51,6 +56,7 @@ export interface BackupReport {
  * instruction harmless: the archive is durable before its slot is claimed, the slot is claimed before the tracker may
  * forget the reference point before it.
  * @throws RefpointError and leaves the repository and the tracker as if the run had never been, except `commit-unknown`.
+ * What fails after the commit is no exception: the point is returned, with `unfinished`.
  */
 export async function backupMachine(
   environment: WriteEnvironment,
@@ -67,6 +73,8 @@ class BackupRun {
   readonly #options: BackupOptions
   readonly #startedAt = new Date()
   readonly #startedMs = performance.now()
+  readonly #unfinished: string[] = []
+  #committed: number | undefined
 
   constructor(environment: WriteEnvironment, machine: BackupMachine, options: BackupOptions) {
     this.#environment = environment
@@ -81,15 +89,44 @@ class BackupRun {
       create: true,
       adopt: this.#options.adopt === true,
     })
-    await using lease = await acquireLease(repository, name, {
+    const lease = await acquireLease(repository, name, {
       command: this.#environment.command,
       signal: this.#options.signal,
     })
-    const signal = AbortSignal.any([this.#options.signal, lease.lost])
-    this.#step('locked')
-    const report = await this.#leased(lease, uuid, signal)
+    const report = await this.#ending(
+      'giving back the lease',
+      () => lease.release(),
+      async () => {
+        const signal = AbortSignal.any([this.#options.signal, lease.lost])
+        this.#step('locked')
+        return await this.#leased(lease, uuid, signal)
+      },
+    )
     this.#step('disposed')
-    return report
+    return { ...report, unfinished: this.#unfinished }
+  }
+
+  /**
+   * Does something, and ends it whatever happened. What it returns is a committed point, which an end that fails does
+   * not undo; and where it failed, its own failure is the one to tell. So an end that fails is a warning.
+   */
+  async #ending<Result>(what: string, end: () => PromiseLike<void>, body: () => Promise<Result>): Promise<Result> {
+    try {
+      return await body()
+    } finally {
+      await this.#afterwards(what, end)
+    }
+  }
+
+  async #afterwards(what: string, action: () => PromiseLike<void>): Promise<void> {
+    try {
+      await action()
+    } catch (error) {
+      const done = this.#committed === undefined ? '' : `point #${this.#committed} is committed, but `
+      const message = `${done}${what} failed: ${error instanceof Error ? error.message : String(error)}`
+      this.#unfinished.push(message)
+      this.#warn(message)
+    }
   }
 
   async #leased(lease: Lease, machineUuid: string, signal: AbortSignal): Promise<BackupReport> {
@@ -105,35 +142,43 @@ class BackupRun {
     for (const message of chosen.passedOver) this.#warn(message)
     const previous = chosen.parent === undefined ? undefined : referencePointOf(chosen.parent)
 
-    await using checkpoint = await tracker.checkpoint({ owner, previous, signal })
-    for (const message of checkpoint.warnings) this.#warn(message)
-    this.#step('checkpointed')
+    const checkpoint = await tracker.checkpoint({ owner, previous, signal })
+    return await this.#ending(
+      'disposing of the checkpoint',
+      () => checkpoint[Symbol.asyncDispose](),
+      async () => {
+        for (const message of checkpoint.warnings) this.#warn(message)
+        this.#step('checkpointed')
+        const report = await this.#takeOnWhole(checkpoint, points, chosen.parent, lease, machineUuid, signal)
+        await this.#afterwards('letting the tracker forget the point before', async () => {
+          await tracker.release(referencePointOf(report.manifest), owner)
+          this.#step('released')
+        })
+        return report
+      },
+    )
+  }
 
-    let parent = this.#options.request === 'full' ? undefined : chosen.parent
+  /** Takes the point on the newest parent whose archives can be read: only their sizes are known before they are. */
+  async #takeOnWhole(
+    checkpoint: Checkpoint,
+    points: readonly PointManifest[],
+    newest: PointManifest | undefined,
+    lease: Lease,
+    machineUuid: string,
+    signal: AbortSignal,
+  ): Promise<BackupReport> {
+    let parent = this.#options.request === 'full' ? undefined : newest
+    const damaged = new Set<number>()
     for (;;) {
       try {
-        const { manifest, readBytes, distrusted } = await this.#take(
-          checkpoint,
-          points,
-          parent,
-          lease,
-          machineUuid,
-          signal,
-        )
-        await tracker.release(referencePointOf(manifest), owner)
-        this.#step('released')
-        return { manifest, readBytes, distrusted }
+        return await this.#take(checkpoint, points, parent, lease, machineUuid, signal)
       } catch (error) {
         if (parent === undefined || !isArchiveDamage(error)) throw error
-        // Only its size was known so far. A machine must not stay without backups until somebody looks.
+        // A machine must not stay without backups until somebody looks.
         this.#warn(`point #${parent.point} can't be gone on from: ${error.message}`)
-        const unusable: number = parent.point
-        parent = (
-          await chooseParent(
-            repository,
-            points.filter(({ point }) => point < unusable),
-          )
-        ).parent
+        damaged.add(pointOfArchive(points, String(error.fields['archive'])) ?? parent.point)
+        parent = (await chooseParent(this.#environment.repository, points, damaged)).parent
       }
     }
   }
@@ -147,8 +192,25 @@ class BackupRun {
     machineUuid: string,
     signal: AbortSignal,
   ): Promise<BackupReport> {
-    const { repository, codec } = this.#environment
     const asked = await gatherEvidence(checkpoint.stores, parent, signal)
+    const sources = asked.map(({ sourceKey }) => sourceKey)
+    return await this.#ending(
+      "closing the disks' readers",
+      () => this.#environment.pool.everywhere('closeSources', sources),
+      () => this.#takeAsked(checkpoint, asked, points, parent, lease, machineUuid, signal),
+    )
+  }
+
+  async #takeAsked(
+    checkpoint: Checkpoint,
+    asked: readonly Asked[],
+    points: readonly PointManifest[],
+    parent: PointManifest | undefined,
+    lease: Lease,
+    machineUuid: string,
+    signal: AbortSignal,
+  ): Promise<BackupReport> {
+    const { repository, codec } = this.#environment
     await using shelf = new ArchiveShelf(repository, codec)
     const first = this.#plan(asked, parent, points.length > 0 ? 'no earlier point is whole' : undefined)
     const audit = await auditStores({
@@ -166,7 +228,7 @@ class BackupRun {
     this.#options.onEvent?.({ type: 'plan', machine: this.#machine.name, parent: plan.parent, stores: plan.stores })
     this.#step('planned')
     const committed = await this.#write(checkpoint, asked, plan, audit, points, lease, machineUuid, shelf, signal)
-    return { ...committed, distrusted: audit.distrusted }
+    return { ...committed, distrusted: audit.distrusted, unfinished: [] }
   }
 
   #plan(asked: readonly Asked[], parent: PointManifest | undefined, parentProblem: string | undefined) {
@@ -261,6 +323,7 @@ class BackupRun {
       }
       throw error
     }
+    this.#committed = manifest.point
     this.#step('committed')
     return { manifest, readBytes: written.readBytes }
   }
@@ -277,6 +340,11 @@ class BackupRun {
 /** Whether what failed was the reading of an earlier point's archive. */
 function isArchiveDamage(error: unknown): error is RefpointError {
   return error instanceof RefpointError && error.code === 'damaged' && 'archive' in error.fields
+}
+
+/** The point that an archive is of; readers name it by its place, of which its name is the end. */
+function pointOfArchive(points: readonly PointManifest[], archive: string): number | undefined {
+  return points.find((point) => archive === point.archive.name || archive.endsWith(`/${point.archive.name}`))?.point
 }
 
 /** What a committed point keeps for the tracker. */

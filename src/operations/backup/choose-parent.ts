@@ -14,10 +14,12 @@ export interface ParentChoice {
  * The newest point from which an incremental may go on: one whose whole chain is there. A point on a broken chain
  * would be one more that can't be restored.
  * @param points by slot, ascending.
+ * @param damaged points whose archives turned out not to be readable: what builds on one of them is passed over.
  */
 export async function chooseParent(
   repository: ReadRepository,
   points: readonly PointManifest[],
+  damaged: ReadonlySet<number> = new Set(),
 ): Promise<ParentChoice> {
   const bySlot = new Map(points.map((point) => [point.point, point]))
   const checked = new Map<number, Promise<unknown>>()
@@ -28,6 +30,7 @@ export async function chooseParent(
       for (const store of point.stores) {
         for (const member of storeChain(point, store.name, bySlot)) needed.set(member.point, member)
       }
+      if ([...needed.keys()].some((slot) => damaged.has(slot))) continue
       for (const member of needed.values()) {
         let pending = checked.get(member.point)
         if (pending === undefined) {

@@ -11,6 +11,7 @@ export interface TaskResults {
   checkBlocks: BlocksResult
   writeZeroes: null
   hashObject: string
+  closeSources: null
   closeAll: null
 }
 
@@ -21,6 +22,8 @@ export interface TaskJobs {
   checkBlocks: BlocksJob
   writeZeroes: ZeroJob
   hashObject: HashJob
+  /** Closes the readers of these sources, by their keys. */
+  closeSources: readonly string[]
   /** Closes what the thread keeps open between tasks. */
   closeAll: undefined
 }
