@@ -33,6 +33,7 @@ function breaking(tracker: Tracker, { release, dispose, assertStable }: Breaking
         time: taken.time,
         consistency: taken.consistency,
         stores: taken.stores,
+        files: taken.files,
         warnings: taken.warnings,
         async assertStable() {
           if (assertStable !== undefined) throw assertStable
