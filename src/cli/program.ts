@@ -115,8 +115,9 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       '--at <when>',
       'latest, a point such as 42, a day, or a time (local unless it has a zone): the newest point at or before it',
     )
-    .option('--to <dir>', 'a folder for new files, one <disk>.raw each, and the machine’s configuration')
-    .option('--write-to <target>', 'one disk onto an existing device or file')
+    .option('--to <dir>', 'a folder for new files, one for each disk, and the machine’s configuration')
+    .addOption(new Option('--format <format>', 'of the new files').choices(['raw', 'qcow2']))
+    .option('--write-to <target>', 'one disk onto an existing device or file, byte for byte')
     .option('--store <disk...>', 'only these disks')
     .option('--force', 'overwrite what is there')
     .addHelpText(
@@ -124,6 +125,7 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       '\nExamples:\n' +
         '  refpoint restore web01 --at latest --to ./restored\n' +
         '  refpoint restore web01 --at 2026-01-31T03:00 --to ./restored --store root\n' +
+        '  refpoint restore web01 --at latest --to ./restored --format qcow2\n' +
         '  refpoint restore web01 --at 42 --store root --write-to /dev/vg/root --force\n' +
         '  refpoint restore web01 --at latest --to ./restored --repository /mnt/backup',
     )

@@ -10,6 +10,7 @@ export interface RestoreFlags extends GlobalOptions {
   readonly at: string
   readonly to?: string
   readonly writeTo?: string
+  readonly format?: 'raw' | 'qcow2'
   readonly store?: readonly string[]
   readonly force?: boolean
 }
@@ -32,7 +33,15 @@ export async function restore(context: Context, machine: string, flags: RestoreF
     try {
       const { stores, configFiles } = await restorePoint(
         environment,
-        { point, points: history.points, stores: flags.store, to, force: flags.force === true, concurrentStores: 2 },
+        {
+          point,
+          points: history.points,
+          stores: flags.store,
+          to,
+          format: flags.format,
+          force: flags.force === true,
+          concurrentStores: 2,
+        },
         { signal, onTotal: (bytes) => progress.total(bytes), onBytes: (bytes) => progress.advance(bytes) },
       )
       board.stop()

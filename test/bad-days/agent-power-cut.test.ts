@@ -55,7 +55,15 @@ async function startAgent(repository: PruneRepository, image: string): Promise<A
       const points = (await history())?.points ?? []
       const point = points.find((candidate) => candidate.point === number)
       if (point === undefined) throw new RangeError(`no point ${number}`)
-      const request = { point, points, stores: undefined, to: { folder }, force: false, concurrentStores: 1 }
+      const request = {
+        point,
+        points,
+        stores: undefined,
+        to: { folder },
+        format: undefined,
+        force: false,
+        concurrentStores: 1,
+      }
       await restorePoint(environment, request, { signal })
       const content = readFileSync(join(folder, 'root.raw'))
       rmSync(folder, { recursive: true })

@@ -97,7 +97,15 @@ it('catches a tracker that misses a change, compares instead, and tells it loudl
     ])
     const { points } = await readManifests(world.environment.repository, 'machine')
     const folder = join(world.folder, 'restored')
-    const request = { point: manifest, points, stores: undefined, to: { folder }, force: false, concurrentStores: 1 }
+    const request = {
+      point: manifest,
+      points,
+      stores: undefined,
+      to: { folder },
+      format: undefined,
+      force: false,
+      concurrentStores: 1,
+    }
     await restorePoint(world.environment, request, { signal })
     expect(readFileSync(join(folder, 'root.raw')).equals(world.content('root'))).toBe(true)
   } finally {

@@ -115,7 +115,7 @@ async function restoredSum(
   const to = join(folder, `restored-${point.point}`)
   await restorePoint(
     environment,
-    { point, points, stores: undefined, to: { folder: to }, force: false, concurrentStores: 1 },
+    { point, points, stores: undefined, to: { folder: to }, format: undefined, force: false, concurrentStores: 1 },
     { signal },
   )
   const path = join(to, 'disk.raw')

@@ -41,7 +41,15 @@ async function check(world: World, story: readonly string[]): Promise<void> {
   expect(points.map((point) => point.point)).toEqual([...world.points.keys()])
   for (const point of points) {
     const folder = join(world.folder, `restored-${point.point}`)
-    const request = { point, points, stores: undefined, to: { folder }, force: false, concurrentStores: 2 }
+    const request = {
+      point,
+      points,
+      stores: undefined,
+      to: { folder },
+      format: undefined,
+      force: false,
+      concurrentStores: 2,
+    }
     await restorePoint(world.environment, request, { signal })
     for (const name of world.names) {
       const expected = world.points.get(point.point)?.[name]

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises'
 import { ContentSum } from '../../archive/content-sum.js'
 import type { DigestWindow } from '../../model/digest-window.js'
+import type { ExtentMap } from '../../model/extent-map.js'
 import { DIGEST_BLOCK_BYTES, DIGEST_BYTES, STATE_DIGEST, WINDOW_BLOCKS, WINDOW_BYTES } from '../../model/geometry.js'
 import { type FrameTask, type MixedBlock, planWindow, zeroRanges } from '../../model/restore-plan.js'
 import type { StoreChain } from '../chain-reader.js'
@@ -19,10 +20,18 @@ export interface Damage {
   readonly what: string
 }
 
+/** Where in a target's file a byte of the store is. What is one run of data on the store is one run there, too. */
+export type Place = (storeOffset: number) => number
+
 export interface ComposeTarget {
   readonly path: string
   /** Whether what no data covers must be written as zeroes: for everything that this run did not create. */
   readonly writeZeroes: boolean
+  /**
+   * Makes room for the data of a window, which begins at byte `windowOffset` of the store. Called once for each window
+   * that has any, ascending, before anything of it is written.
+   */
+  openWindow(windowOffset: number, map: ExtentMap): Promise<Place>
 }
 
 export interface ComposeOptions {
@@ -39,6 +48,11 @@ export interface Composed {
   /** Of the whole store; null where a digest is unknown, or with `touchedOnly`. */
   readonly contentSum: string | null
   readonly unknownBlocks: number
+}
+
+interface Placed {
+  readonly path: string
+  readonly place: Place
 }
 
 /** More is not told one by one: the first of many tell enough. */
@@ -120,10 +134,11 @@ class ComposeRun {
       })
     }
     if (target !== null) {
-      await this.#frames(plan.frames, { path: target.path, base: 0 })
+      const place = await target.openWindow(windowOffset, map)
+      await this.#frames(plan.frames, { path: target.path, place })
       if (target.writeZeroes)
         for (const range of zeroRanges(map, windowOffset, sizeBytes)) await this.#zero(range.offset, range.length)
-      await this.#mixed(plan.mixed, { path: target.path, base: 0 })
+      await this.#mixed(plan.mixed, { path: target.path, place })
       return
     }
     if (plan.mixed.length === 0) {
@@ -133,14 +148,15 @@ class ComposeRun {
     // Blocks of several frames are put together in a sparse file of our own, as a restore would, and read back.
     const path = await createScratch(Math.min(WINDOW_BYTES, sizeBytes - windowOffset))
     try {
-      await this.#frames(plan.frames, { path, base: windowOffset })
-      await this.#mixed(plan.mixed, { path, base: windowOffset })
+      const place: Place = (offset) => offset - windowOffset
+      await this.#frames(plan.frames, { path, place })
+      await this.#mixed(plan.mixed, { path, place })
     } finally {
       await rm(path, { force: true })
     }
   }
 
-  async #frames(tasks: Iterable<FrameTask>, target: FrameJob['target']): Promise<void> {
+  async #frames(tasks: Iterable<FrameTask>, target: Placed | null): Promise<void> {
     const { pool, budget } = this.#environment
     const running = ordered(
       grouped(this.#frameJobs(tasks, target), FRAMES_PER_MESSAGE),
@@ -184,7 +200,7 @@ class ComposeRun {
     this.#options.onBytes(bytes)
   }
 
-  *#frameJobs(tasks: Iterable<FrameTask>, target: FrameJob['target']): Generator<{ task: FrameTask; job: FrameJob }> {
+  *#frameJobs(tasks: Iterable<FrameTask>, target: Placed | null): Generator<{ task: FrameTask; job: FrameJob }> {
     for (const task of tasks) {
       const archive = this.#chain.archives[task.archive]
       if (archive === undefined) throw new RangeError(`archive ${task.archive} is not in the chain`)
@@ -194,23 +210,26 @@ class ComposeRun {
         storedBytes: frames.storedBytes(task.frame),
         contentBytes: frames.contentBytes(task.frame),
       }
-      const { writes, checks, expected } = task
-      yield { task, job: { archive: archive.location, frame, writes, checks, expected, target } }
+      const { checks, expected } = task
+      const writes = target === null ? task.writes : placed(task.writes, target.place)
+      const targetPath = target?.path ?? null
+      yield { task, job: { archive: archive.location, frame, writes, checks, expected, targetPath } }
     }
   }
 
-  async #mixed(blocks: readonly MixedBlock[], target: { path: string; base: number }): Promise<void> {
+  async #mixed(blocks: readonly MixedBlock[], { path, place }: Placed): Promise<void> {
     for (let i = 0; i < blocks.length; i += BLOCKS_PER_CHECK) {
       this.#options.signal.throwIfAborted()
       const part = blocks.slice(i, i + BLOCKS_PER_CHECK)
-      const rows = new Float64Array(part.length * 2)
+      const rows = new Float64Array(part.length * 3)
       const expected = new Uint8Array(part.length * DIGEST_BYTES)
       for (const [n, block] of part.entries()) {
-        rows.set([block.block, block.lengthBytes], n * 2)
+        rows.set([block.block, block.lengthBytes, place(block.block * DIGEST_BLOCK_BYTES)], n * 3)
         expected.set(block.expected, n * DIGEST_BYTES)
       }
       const bytes = part.length * DIGEST_BLOCK_BYTES
-      const [result] = await this.#environment.pool.run('checkBlocks', [{ target, blocks: rows, expected }], bytes)
+      const job = { targetPath: path, blocks: rows, expected }
+      const [result] = await this.#environment.pool.run('checkBlocks', [job], bytes)
       for (const block of result?.damaged ?? []) {
         const offset = block * DIGEST_BLOCK_BYTES
         const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
@@ -260,4 +279,11 @@ class ComposeRun {
   #damaged(damage: Damage): void {
     if (this.#damage.length < MAX_DAMAGE) this.#damage.push(damage)
   }
+}
+
+/** Rows of `FrameTask.writes` with their places in the target's file. */
+function placed(writes: Float64Array, place: Place): Float64Array {
+  const rows = writes.slice()
+  for (let i = 2; i < rows.length; i += 3) rows[i] = place(rows[i] ?? 0)
+  return rows
 }

@@ -9,7 +9,8 @@ import { ArchiveShelf, StoreChain } from '../chain-reader.js'
 import { composeStore } from '../compose/compose-store.js'
 import type { ReadEnvironment } from '../environment.js'
 import { restoreConfig, type RestoredConfig } from './restore-config.js'
-import { type RestoreTarget, prepareFile, prepareInPlace } from './target.js'
+import { prepareQcow2 } from './qcow2-target.js'
+import { type DiskFormat, type RestoreTarget, prepareFile, prepareInPlace } from './target.js'
 
 export interface RestoreRequest {
   readonly point: PointManifest
@@ -17,6 +18,8 @@ export interface RestoreRequest {
   /** Names of the stores to restore; all when undefined. */
   readonly stores: readonly string[] | undefined
   readonly to: { readonly folder: string } | { readonly writeTo: string }
+  /** Of new files; undefined for raw. What is written in place is always raw. */
+  readonly format: DiskFormat | undefined
   readonly force: boolean
   readonly concurrentStores: number
 }
@@ -30,13 +33,14 @@ export interface RestoreOptions {
 export interface RestoredStore {
   readonly store: string
   readonly path: string
+  readonly format: DiskFormat
   readonly sizeBytes: number
   /** Bytes whose digest the archive does not know: they were restored and could not be checked. */
   readonly uncheckedBytes: number
 }
 
 /**
- * Restores stores of a point, each to its own sparse raw file `<folder>/<store>.raw` or one onto an existing device or
+ * Restores stores of a point, each to its own sparse file `<folder>/<store>.<format>` or one onto an existing device or
  * file. Files appear under their names only when they are whole, checked and durable.
  * @throws RefpointError `damaged` when a digest or a content sum does not hold; `usage` when something would be
  * overwritten without force.
@@ -46,7 +50,7 @@ export async function restorePoint(
   request: RestoreRequest,
   options: RestoreOptions,
 ): Promise<{ readonly stores: readonly RestoredStore[]; readonly configFiles: readonly string[] }> {
-  const { point, to, force } = request
+  const { point, to, force, format = 'raw' } = request
   const names = chooseStores(request)
   const attempt = randomUUID().slice(0, 8)
   if ('folder' in to) await mkdir(to.folder, { recursive: true, mode: 0o700 })
@@ -64,7 +68,7 @@ export async function restorePoint(
       const sizeBytes = storeRecord(point, name)?.sizeBytes ?? 0
       const target =
         'folder' in to
-          ? await prepareFile(join(to.folder, `${name}.raw`), sizeBytes, { force, attempt })
+          ? await prepare[format](join(to.folder, `${name}.${format}`), sizeBytes, { force, attempt })
           : await prepareInPlace(to.writeTo, sizeBytes, { force })
       targets.set(name, target)
     }
@@ -79,7 +83,7 @@ export async function restorePoint(
         const target = targets.get(name)
         if (chain === undefined || target === undefined) throw new RangeError(`store '${name}' was not prepared`)
         try {
-          return await queue.add(() => restoreStore(environment, request, name, chain, target, { ...options, signal }))
+          return await queue.add(() => restoreStore(environment, point, name, chain, target, { ...options, signal }))
         } catch (error) {
           failed.abort(error)
           throw error
@@ -103,7 +107,9 @@ export async function restorePoint(
   }
 }
 
-function chooseStores({ point, stores, to }: RestoreRequest): readonly string[] {
+const prepare = { raw: prepareFile, qcow2: prepareQcow2 } as const
+
+function chooseStores({ point, stores, to, format }: RestoreRequest): readonly string[] {
   const known = point.stores.map((store) => store.name)
   const names = stores ?? known
   const unknown = names.find((name) => !known.includes(name))
@@ -117,19 +123,24 @@ function chooseStores({ point, stores, to }: RestoreRequest): readonly string[] 
       hint: `Name one with --store: ${known.join(', ')}.`,
     })
   }
+  if ('writeTo' in to && format === 'qcow2') {
+    throw new RefpointError('usage', '--write-to writes the bytes of the disk as they are, no qcow2 image', {
+      hint: 'For a new qcow2 image, say --to <dir>.',
+    })
+  }
   return names
 }
 
 async function restoreStore(
   environment: ReadEnvironment,
-  { point }: RestoreRequest,
+  point: PointManifest,
   name: string,
   chain: StoreChain,
   target: RestoreTarget,
   options: RestoreOptions,
 ): Promise<RestoredStore> {
   const composed = await composeStore(environment, chain, name, {
-    target: { path: target.path, writeZeroes: target.writeZeroes },
+    target,
     touchedOnly: false,
     signal: options.signal,
     onBytes: (bytes) => options.onBytes?.(bytes),
@@ -151,6 +162,7 @@ async function restoreStore(
   return {
     store: name,
     path: target.finalPath,
+    format: target.format,
     sizeBytes: chain.sizeBytes,
     uncheckedBytes: composed.unknownBlocks * 65_536,
   }

@@ -1,17 +1,17 @@
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { RefpointError } from '../../model/errors.js'
+import type { ComposeTarget, Place } from '../compose/compose-store.js'
+import { createNewFile, type NewFileOptions } from './new-file.js'
 
-/** What a store is written to. */
-export interface RestoreTarget {
-  /** What workers open and write. */
-  readonly path: string
+export type DiskFormat = 'raw' | 'qcow2'
+
+/** What a store is written to; workers open and write its `path`. */
+export interface RestoreTarget extends ComposeTarget {
   /** Where it is in the end. */
   readonly finalPath: string
+  readonly format: DiskFormat
   /** A file that must not be left behind, or null. */
   readonly temporary: string | null
-  /** True for what this run did not create: holes must be written. */
-  readonly writeZeroes: boolean
   /** Makes everything durable and gives it its name. */
   finish(): Promise<void>
   /** Drops what was written, as far as it was ours; safe after `finish`. */
@@ -19,50 +19,26 @@ export interface RestoreTarget {
 }
 
 /**
- * A new sparse file under a temporary name beside its place; `finish` renames it.
+ * A new sparse raw file under a temporary name beside its place.
  * @throws RefpointError `usage` when there is a file of that name and not `force`.
  */
-export async function prepareFile(
-  path: string,
-  sizeBytes: number,
-  { force, attempt }: { readonly force: boolean; readonly attempt: string },
-): Promise<RestoreTarget> {
-  const existing = await stat(path).catch(() => undefined)
-  if (existing !== undefined && !force) {
-    throw new RefpointError('usage', `${path} exists; nothing was restored`, {
-      hint: 'Restore into another folder, or say --force to replace it.',
-      fields: { path },
-    })
-  }
-  if (existing !== undefined && !existing.isFile()) {
-    throw new RefpointError('usage', `${path} is not a file and can't be replaced by one`, {
-      hint: 'To write onto a device, say --write-to.',
-    })
-  }
-  const temporary = `${path}.partial-${attempt}`
-  const file = await open(temporary, 'wx', 0o600)
+export async function prepareFile(path: string, sizeBytes: number, options: NewFileOptions): Promise<RestoreTarget> {
+  const { handle, temporary, publish, discard } = await createNewFile(path, options)
   try {
-    await file.truncate(sizeBytes)
+    await handle.truncate(sizeBytes)
   } catch (error) {
-    await file.close()
-    await rm(temporary, { force: true })
+    await discard()
     throw error
   }
   return {
     path: temporary,
     finalPath: path,
+    format: 'raw',
     temporary,
     writeZeroes: false,
-    async finish() {
-      await file.datasync()
-      await file.close()
-      await rename(temporary, path)
-      await syncFolder(dirname(path))
-    },
-    async discard() {
-      await file.close().catch(() => {})
-      await rm(temporary, { force: true })
-    },
+    openWindow: inPlace,
+    finish: publish,
+    discard,
   }
 }
 
@@ -100,8 +76,10 @@ export async function prepareInPlace(
   return {
     path,
     finalPath: path,
+    format: 'raw',
     temporary: null,
     writeZeroes: true,
+    openWindow: inPlace,
     async finish() {
       await file.datasync()
       await file.close()
@@ -141,11 +119,7 @@ async function deviceBytes(file: FileHandle): Promise<number> {
   return low
 }
 
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
+/** Of raw targets: a byte is where it is on the store. */
+async function inPlace(): Promise<Place> {
+  return (offset) => offset
 }

@@ -5,8 +5,8 @@ import type { OpenFiles } from './open-files.js'
 
 /** Digest blocks that were put together from several frames, to check by reading them back. */
 export interface BlocksJob {
-  readonly target: { readonly path: string; readonly base: number }
-  /** Rows of two: digest block (absolute), length in bytes. */
+  readonly targetPath: string
+  /** Rows of three: digest block (absolute), length in bytes, where in the target's file. */
   readonly blocks: Float64Array
   readonly expected: Uint8Array
 }
@@ -19,12 +19,12 @@ const buffer = Buffer.alloc(DIGEST_BLOCK_BYTES)
 
 /** Reads blocks back from the target and compares their digests. */
 export async function checkBlocks(job: BlocksJob, files: OpenFiles): Promise<BlocksResult> {
-  const fd = files.openTarget(job.target.path)
+  const fd = files.openTarget(job.targetPath)
   const damaged: number[] = []
-  for (let i = 0; i < job.blocks.length; i += 2) {
+  for (let i = 0; i < job.blocks.length; i += 3) {
     const block = job.blocks[i] ?? 0
     const length = job.blocks[i + 1] ?? 0
-    const offset = block * DIGEST_BLOCK_BYTES - job.target.base
+    const offset = job.blocks[i + 2] ?? 0
     let done = 0
     while (done < length) {
       const count = readSync(fd, buffer, done, length - done, offset + done)
@@ -35,7 +35,7 @@ export async function checkBlocks(job: BlocksJob, files: OpenFiles): Promise<Blo
       }
       done += count
     }
-    const expected = job.expected.subarray((i / 2) * DIGEST_BYTES, (i / 2 + 1) * DIGEST_BYTES)
+    const expected = job.expected.subarray((i / 3) * DIGEST_BYTES, (i / 3 + 1) * DIGEST_BYTES)
     if (!matches(buffer.subarray(0, length), expected)) damaged.push(block)
   }
   return { damaged }

@@ -5,15 +5,16 @@ import { DIGEST_BLOCK_BYTES, DIGEST_BYTES } from '../../model/geometry.js'
 import type { ObjectLocation } from '../../model/location.js'
 import type { OpenFiles } from './open-files.js'
 
-/** One frame to decode, check and write. Numbers are bytes; rows as in `FrameTask`. */
+/** One frame to decode, check and write. Numbers are bytes; rows as in `FrameTask`, but for where `writes` go. */
 export interface FrameJob {
   readonly archive: ObjectLocation
   readonly frame: { readonly offset: number; readonly storedBytes: number; readonly contentBytes: number }
+  /** Rows: where in the content, length, where in the target's file. */
   readonly writes: Float64Array
   readonly checks: Float64Array
   readonly expected: Uint8Array
-  /** The file that is written, and what to take off the store's offsets; null to only check. */
-  readonly target: { readonly path: string; readonly base: number } | null
+  /** The file that is written; null to only check. */
+  readonly targetPath: string | null
 }
 
 export interface FrameResult {
@@ -41,12 +42,12 @@ export async function decodeFrame(job: FrameJob, files: OpenFiles, codec: Codec)
     const expected = job.expected.subarray((i / 3) * DIGEST_BYTES, (i / 3 + 1) * DIGEST_BYTES)
     if (!matches(bytes, expected)) damaged.push(job.checks[i + 2] ?? 0)
   }
-  if (job.target !== null) {
-    const fd = files.openTarget(job.target.path)
+  if (job.targetPath !== null) {
+    const fd = files.openTarget(job.targetPath)
     for (let i = 0; i < job.writes.length; i += 3) {
       const at = job.writes[i] ?? 0
       const piece = content.subarray(at, at + (job.writes[i + 1] ?? 0))
-      writeAll(fd, piece, (job.writes[i + 2] ?? 0) - job.target.base)
+      writeAll(fd, piece, job.writes[i + 2] ?? 0)
     }
   }
   return { unreadable: null, damaged }
