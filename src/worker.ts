@@ -19,6 +19,8 @@ async function openSource(source: Source): Promise<SourceReader> {
       return (await import('./trackers/image/file-source.js')).openFileSource(source)
     case 'layers':
       return (await import('./trackers/disk/layers-source.js')).openLayersSource(source)
+    case 'nbd':
+      return await (await import('./nbd/nbd-source.js')).openNbdSource(source)
   }
 }
 

@@ -1,8 +1,8 @@
 /**
  * Where a checkpoint's bytes are, small and serialisable, so that it can be posted to a worker, which opens a reader
- * of its own. Each kind is produced by one tracker and opened by that tracker's `openSource`.
+ * of its own. `src/worker.ts` knows who opens which kind.
  */
-export type Source = FileSource | LayersSource
+export type Source = FileSource | LayersSource | NbdSource
 
 /** A file or block device whose bytes are the store's. Bytes past its end, up to `sizeBytes`, are zeroes. */
 export interface FileSource {
@@ -17,6 +17,17 @@ export interface LayersSource {
   readonly sizeBytes: number
   readonly blockBytes: number
   readonly layers: readonly { readonly data: string; readonly map: string }[]
+}
+
+/** An export of an NBD server on a unix socket of this host, from whose start on the store's bytes are. */
+export interface NbdSource {
+  readonly kind: 'nbd'
+  readonly sizeBytes: number
+  /** The server's unix socket. */
+  readonly path: string
+  readonly exportName: string
+  /** What to tell the user when the server refuses a read: what that means for this layer, and what to do. */
+  readonly refusalHint: string
 }
 
 /** Reads a source. One reader is used by one thread, and for one read at a time. */
