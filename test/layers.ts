@@ -9,6 +9,8 @@ export const layers = {
   'qemu-img': ['qemu-img', '--version'],
   'qemu-io': ['qemu-io', '--version'],
   'qemu-nbd': ['qemu-nbd', '--version'],
+  'qemu-system-x86_64': ['qemu-system-x86_64', '--version'],
+  'qemu-storage-daemon': ['qemu-storage-daemon', '--version'],
   nbdinfo: ['nbdinfo', '--version'],
   nbdcopy: ['nbdcopy', '--version'],
   /** It runs the python3 that comes first, which may lack the system's libnbd module. */
