@@ -1,0 +1,96 @@
+import { RefpointError } from '../../model/errors.js'
+import type { Extent, Range } from '../../model/extent.js'
+import type { StatusRun } from '../../nbd/backend.js'
+import type { NbdClient } from '../../nbd/client.js'
+
+/** NBD_STATE_ZERO of `base:allocation`: the bytes read as zeroes, guaranteed. A mere hole may hold anything. */
+const stateZero = 0b10
+/** Bit 0 of QEMU's `qemu:dirty-bitmap:…`. */
+const dirty = 0b1
+
+export const allocationContext = 'base:allocation'
+
+/** The meta context in which QEMU exports a bitmap. */
+export function dirtyBitmapContext(bitmap: string): string {
+  return `qemu:dirty-bitmap:${bitmap}`
+}
+
+interface PagingOptions {
+  readonly signal: AbortSignal
+}
+
+/**
+ * What a dirty bitmap marks of the export's first `sizeBytes`, one page for each reply of the server; ascending, and
+ * joined within a page. The client must have agreed on `context`.
+ * @throws RefpointError `tracker` when the server does not tell, and the signal's reason.
+ */
+export async function* dirtyRanges(
+  client: NbdClient,
+  context: string,
+  sizeBytes: number,
+  { signal }: PagingOptions,
+): AsyncGenerator<readonly Range[]> {
+  for await (const { offset, runs } of statusPages(client, context, { offset: 0, length: sizeBytes }, signal)) {
+    const page: { offset: number; length: number }[] = []
+    let at = offset
+    for (const { flags, length } of runs) {
+      const last = page.at(-1)
+      if ((flags & dirty) !== 0) {
+        if (last !== undefined && last.offset + last.length === at) last.length += length
+        else page.push({ offset: at, length })
+      }
+      at += length
+    }
+    if (page.length > 0) yield page
+  }
+}
+
+/**
+ * Covers `range` without gaps: `zero` where the server guarantees zeroes, `data` everywhere else, where the server has
+ * no `base:allocation` too. What lies past the export's end is not asked for.
+ * @throws RefpointError `tracker` when the server fails, and the signal's reason.
+ */
+export async function* allocation(
+  client: NbdClient,
+  range: Range,
+  { signal }: PagingOptions,
+): AsyncGenerator<readonly Extent[]> {
+  if (!client.contexts.includes(allocationContext)) {
+    yield [{ ...range, kind: 'data' }]
+    return
+  }
+  for await (const { offset, runs } of statusPages(client, allocationContext, range, signal)) {
+    const page: { offset: number; length: number; kind: Extent['kind'] }[] = []
+    let at = offset
+    for (const { flags, length } of runs) {
+      const kind = (flags & stateZero) === 0 ? 'data' : 'zero'
+      const last = page.at(-1)
+      if (last?.kind === kind) last.length += length
+      else page.push({ offset: at, length, kind })
+      at += length
+    }
+    yield page
+  }
+}
+
+async function* statusPages(
+  client: NbdClient,
+  context: string,
+  { offset, length }: Range,
+  signal: AbortSignal,
+): AsyncGenerator<{ readonly offset: number; readonly runs: readonly StatusRun[] }> {
+  const end = offset + length
+  for (let at = offset; at < end;) {
+    signal.throwIfAborted()
+    const runs = (await client.blockStatus(at, end - at)).get(context)
+    const told = runs?.reduce((sum, run) => sum + run.length, 0) ?? 0
+    if (runs === undefined || told === 0) {
+      throw new RefpointError('tracker', `the NBD server does not tell '${context}' at byte ${at}`, {
+        fields: { context, offset: at },
+      })
+    }
+    yield { offset: at, runs }
+    at += told
+  }
+  signal.throwIfAborted()
+}
