@@ -3,10 +3,11 @@
 
   write-load.py SEED BLOCKS URI...      commands on stdin: "go", "pause", "read FILE..."; answers on stdout
 
-Every block says its store, its offset and the sequence number of its write, and ends with a checksum. "pause" flushes
-and answers with the number of the last write; a write is told ("<sequence> <store> <offset>") before it is sent.
+Every block says its store, its offset and the sequence number of its write, and ends with a checksum. "pause" waits for
+the first write since "go" (on a busy machine it may have to), flushes, and answers with the number of the last write; a
+write is told ("<sequence> <store> <offset>") before it is sent.
 """
-import random, struct, sys, threading, zlib
+import random, struct, sys, threading, time, zlib
 import nbd
 
 SIZE = 4096
@@ -46,8 +47,11 @@ print('ready', flush=True)
 for line in sys.stdin:
     words = line.split()
     if words[0] == 'go':
+        before = sequence
         go.set()
     elif words[0] == 'pause':
+        while go.is_set() and sequence == before:
+            time.sleep(0.001)
         go.clear()
         with writing:
             for handle in handles:
