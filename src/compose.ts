@@ -30,6 +30,9 @@ export async function buildRepository({ path }: RepositoryConfig, { create = fal
   return localRepository(path, { create })
 }
 
+/** How long a run waits for another repository's run on the same QEMU. */
+const turnMs = 15 * 60_000
+
 /** The tracker of a machine; nothing is touched yet. */
 export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
   switch (machine.tracker) {
@@ -40,6 +43,8 @@ export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
         stores: machine.stores,
         allowTorn: machine.allowTorn,
       })
+    case 'qemu':
+      return (await import('./trackers/qemu/qemu-tracker.js')).createQemuTracker({ ...machine, waitMs: turnMs })
   }
 }
 

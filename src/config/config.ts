@@ -12,7 +12,7 @@ export interface Config {
   readonly memoryBytes: number
 }
 
-export type MachineConfig = DiskMachineConfig | ImageMachineConfig
+export type MachineConfig = DiskMachineConfig | ImageMachineConfig | QemuMachineConfig
 
 interface MachineSettings {
   readonly name: string
@@ -35,4 +35,16 @@ export interface ImageMachineConfig extends MachineSettings {
   readonly stores: Readonly<Record<string, { readonly path: string; readonly format?: 'raw' }>>
   /** Whether a live image may be read though what is read is no instant. */
   readonly allowTorn: boolean
+}
+
+export interface QemuMachineConfig extends MachineSettings {
+  readonly tracker: 'qemu'
+  /** The unix socket of QEMU's monitor. */
+  readonly qmp: string
+  /** Names of disks that are not backed up. */
+  readonly exclude: readonly string[]
+  /** Where old data goes that the guest overwrites during a backup, and how much of it at most. */
+  readonly fleecing: { readonly folder: string | undefined; readonly limitBytes: number | undefined }
+  /** What one bit of a dirty bitmap stands for; undefined: by the disk's size. */
+  readonly granularityBytes: number | undefined
 }

@@ -77,14 +77,15 @@ function misspeltTracker(path: Path, document: Document): string | undefined {
 }
 
 function tracker(path: Path, document: Document): string {
-  const known = ['disk', 'image']
+  const known = ['disk', 'image', 'qemu']
+  const listed = 'disk, image or qemu'
   const machine = document.getIn(path)
-  if (!isMap(machine)) return `is missing: a machine has a tracker (${known.join(' or ')}) and stores`
+  if (!isMap(machine)) return `is missing: a machine has a tracker (${listed})`
   const found = machine.get('tracker')
-  if (found === undefined) return `is missing: expected ${known.join(' or ')}`
+  if (found === undefined) return `is missing: expected ${listed}`
   const near = typeof found === 'string' ? closest(found, known) : undefined
   const meant = near !== undefined && distance(String(found), near) <= 2 ? `; did you mean "${near}"?` : ''
-  return `expected ${known.join(' or ')}, found ${show(found)}${meant}`
+  return `expected ${listed}, found ${show(found)}${meant}`
 }
 
 function show(value: unknown): string {

@@ -27,6 +27,20 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
       if (machine.tracker === 'disk') {
         return { ...settings, tracker: 'disk', stores: mapValues(machine.stores, absolute) }
       }
+      if (machine.tracker === 'qemu') {
+        const { fleecing } = machine
+        return {
+          ...settings,
+          tracker: 'qemu',
+          qmp: absolute(machine.qmp),
+          exclude: machine.disks?.exclude ?? [],
+          fleecing: {
+            folder: fleecing?.folder === undefined ? undefined : absolute(fleecing.folder),
+            limitBytes: fleecing?.limit,
+          },
+          granularityBytes: machine.granularity,
+        }
+      }
       return {
         ...settings,
         tracker: 'image',

@@ -30,6 +30,11 @@ const integer = (minimum: number, maximum: number) => {
   return z.int(message).min(minimum, message).max(maximum, message)
 }
 
+/** What one bit of a dirty bitmap can stand for. */
+function isGranularity(bytes: number): boolean {
+  return bytes >= 4096 && bytes <= 16 * 2 ** 20 && Number.isInteger(Math.log2(bytes))
+}
+
 const level = integer(1, 19)
 const audit = z.strictObject({ bytes: size.optional(), time: duration.optional() })
 
@@ -81,6 +86,20 @@ const machine = z.discriminatedUnion('tracker', [
       ),
     ),
     allow: z.array(z.literal('torn', '"torn"'), 'a list, such as [torn]').optional(),
+    files: z.record(memberPath, path).optional(),
+    ...overrides,
+  }),
+  z.strictObject({
+    tracker: z.literal('qemu'),
+    qmp: path,
+    disks: z.strictObject({ exclude: z.array(name, 'a list of disks, such as [cdrom0]').optional() }).optional(),
+    fleecing: z
+      .strictObject({
+        folder: path.optional(),
+        limit: size.refine((bytes) => bytes >= 16 * 2 ** 20, 'at least 16MiB').optional(),
+      })
+      .optional(),
+    granularity: size.refine(isGranularity, 'a power of two from 4KiB to 16MiB').optional(),
     files: z.record(memberPath, path).optional(),
     ...overrides,
   }),

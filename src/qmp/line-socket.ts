@@ -33,6 +33,10 @@ export class LineSocket {
     this.#socket.write(text)
   }
 
+  sendBytes(bytes: Uint8Array): void {
+    this.#socket.write(bytes)
+  }
+
   /** Hangs up. `lost` is called, too, unless it was before. */
   close(cause?: Error): void {
     this.#lose(cause)

@@ -89,6 +89,25 @@ machines:
     ])
   })
 
+  test('of a running machine needs its QMP socket, and takes where old data goes', () => {
+    const text = (more: string) => `repository: /b\nmachines:\n  web01: { tracker: qemu, qmp: web01.qmp${more} }\n`
+    expect(parseConfig(text(''), '/etc/refpoint/refpoint.yaml').machines[0]).toMatchObject({
+      tracker: 'qemu',
+      qmp: '/etc/refpoint/web01.qmp',
+      exclude: [],
+      fleecing: { folder: undefined, limitBytes: undefined },
+      granularityBytes: undefined,
+    })
+    const more = ', disks: { exclude: [swap] }, fleecing: { folder: /fast, limit: 2G }, granularity: 16KiB'
+    expect(parseConfig(text(more), '/etc/refpoint/refpoint.yaml').machines[0]).toMatchObject({
+      exclude: ['swap'],
+      fleecing: { folder: '/fast', limitBytes: 2 * 2 ** 30 },
+      granularityBytes: 16_384,
+    })
+    expect(refusal(text(', granularity: 12KiB')).message).toContain('expected a power of two from 4KiB to 16MiB')
+    expect(refusal(text(', fleecing: { limit: 1MiB }')).message).toContain('expected at least 16MiB')
+  })
+
   const machine = (body: string): string => `repository: /b\nmachines:\n  web01:\n    ${body}\n`
   test.each([
     [
@@ -129,9 +148,9 @@ machines:
     [
       'a misspelt tracker',
       machine('tracker: dsk\n    stores: { root: /r }'),
-      ':4:14: machines.web01.tracker: expected disk or image, found "dsk"; did you mean "disk"?',
+      ':4:14: machines.web01.tracker: expected disk, image or qemu, found "dsk"; did you mean "disk"?',
     ],
-    ['no tracker', machine('stores: { root: /r }'), 'machines.web01.tracker: is missing: expected disk or image'],
+    ['no tracker', machine('stores: { root: /r }'), 'machines.web01.tracker: is missing: expected disk, image or qemu'],
     [
       'no repository',
       'machines: { a: { tracker: disk, stores: { r: /r } } }',

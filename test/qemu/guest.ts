@@ -1,6 +1,7 @@
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execa } from 'execa'
+import type { QemuProcess } from './qemu-process.js'
 
 const bootSector = join(import.meta.dirname, 'guest/boot.bin')
 /** The guest writes up to here; a disk of it must not be smaller. */
@@ -23,6 +24,25 @@ export async function installGuest(path: string, format: 'qcow2' | 'raw', { paus
   await file.write(sector)
   await file.close()
   await execa('qemu-io', ['-f', format, '-c', `write -s ${source} 0 ${sector.length}`, path])
+}
+
+/** The turn that a running guest is at, as its memory has it. */
+export async function turnNow(machine: QemuProcess): Promise<number> {
+  return await guestWord(machine, 0x7e10)
+}
+
+/** A 32-bit word of the guest's memory, at an address of `guest/boot.S`. */
+export async function guestWord(machine: QemuProcess, address: number): Promise<number> {
+  const printed = await machine.hmp(`xp /1wx ${address}`)
+  const word = /: 0x([0-9a-f]{8})/.exec(printed)?.[1]
+  if (word === undefined) throw new Error(`no word of the guest's memory: ${printed}`)
+  return Number.parseInt(word, 16)
+}
+
+/** Waits until a running guest has done so many more turns. */
+export async function untilTurns(machine: QemuProcess, more: number): Promise<void> {
+  const wanted = (await turnNow(machine)) + more
+  while ((await turnNow(machine)) < wanted) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 /**

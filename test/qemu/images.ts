@@ -20,3 +20,8 @@ export function blockdevDisk(name: string, path: string, format: 'qcow2' | 'raw'
     ...['-device', `${device},drive=${name}-node,id=${name}`],
   ]
 }
+
+/** A virtio disk of `blockdevDisk` as the part that has the disk behind it: QEMU's own name for it in its object tree. */
+export function virtioDisk(name: string): string {
+  return `/machine/peripheral/${name}/virtio-backend`
+}

@@ -1,0 +1,71 @@
+import type { Consistency } from '../../model/reference-point.js'
+import type { Checkpoint, MachineFile } from '../tracker.js'
+import { removeAreaFiles } from './fleecing-area.js'
+import type { LiveStore } from './live-store.js'
+import type { Session } from './session.js'
+import { tearDown } from './teardown.js'
+
+export interface LiveCheckpointOptions {
+  readonly session: Session
+  readonly prefix: string
+  readonly tag: string
+  readonly folder: string
+  readonly time: Date
+  readonly consistency: Consistency
+  readonly stores: readonly LiveStore[]
+  readonly warnings: readonly string[]
+  readonly files: readonly MachineFile[]
+  readonly ended: () => void
+}
+
+/** The frozen instant of a running machine. */
+export class LiveCheckpoint implements Checkpoint {
+  readonly time: Date
+  readonly consistency: Consistency
+  readonly stores: readonly LiveStore[]
+  readonly warnings: readonly string[]
+  readonly files: readonly MachineFile[]
+  readonly session: Session
+  readonly #options: LiveCheckpointOptions
+  #disposed: Promise<void> | undefined
+
+  constructor(options: LiveCheckpointOptions) {
+    this.time = options.time
+    this.consistency = options.consistency
+    this.stores = options.stores
+    this.warnings = options.warnings
+    this.files = options.files
+    this.session = options.session
+    this.#options = options
+  }
+
+  /** What QEMU answered from the frozen view is of the instant: when the view breaks, it answers no more. */
+  assertStable(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return (this.#disposed ??= this.#dispose())
+  }
+
+  async #dispose(): Promise<void> {
+    const { session, prefix, tag, folder, ended } = this.#options
+    ended()
+    try {
+      for (const store of this.stores) await store.close()
+      await takeOut(session, { prefix, tag, folder })
+    } finally {
+      await session[Symbol.asyncDispose]()
+    }
+  }
+}
+
+/** Removes all traces of an owner's runs from QEMU, or, when QEMU is gone, what is left of them in the file system. */
+export async function takeOut(
+  session: Session,
+  { prefix, tag, folder }: { readonly prefix: string; readonly tag: string; readonly folder: string },
+): Promise<void> {
+  const monitor = await session.reconnected().catch(() => undefined)
+  if (monitor !== undefined) await tearDown(monitor, { prefix, tag, qemu: session.qemu })
+  await removeAreaFiles(folder, prefix)
+}

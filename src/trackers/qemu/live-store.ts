@@ -1,0 +1,74 @@
+import { ChangeIdExpired, RefpointError } from '../../model/errors.js'
+import type { Range } from '../../model/extent.js'
+import type { NbdSource } from '../../model/source.js'
+import { connectNbd, type NbdClient } from '../../nbd/client.js'
+import { formatBitmapChangeId, parseBitmapChangeId } from '../bitmaps/change-id.js'
+import { allocation, allocationContext, dirtyBitmapContext, dirtyRanges } from '../bitmaps/status-pages.js'
+import type { CheckpointStore } from '../tracker.js'
+import { answering } from './disk-bitmaps.js'
+import type { PlannedDisk } from './frozen-disks.js'
+
+export interface LiveStoreOptions {
+  readonly planned: PlannedDisk
+  readonly tag: string
+  readonly socket: string
+  readonly exportName: string
+  /** What to tell when the frozen view broke. */
+  readonly refusalHint: string
+}
+
+/** One disk of a checkpoint, as QEMU exports it. */
+export class LiveStore implements CheckpointStore {
+  readonly name: string
+  readonly sizeBytes: number
+  readonly logicalBlockBytes = 512
+  readonly changeId: string
+  readonly source: NbdSource
+  readonly #planned: PlannedDisk
+  readonly #tag: string
+  #client: Promise<NbdClient> | undefined
+  #closed = false
+
+  constructor({ planned, tag, socket, exportName, refusalHint }: LiveStoreOptions) {
+    const { disk, next } = planned
+    this.name = disk.name
+    this.sizeBytes = disk.sizeBytes
+    this.changeId = formatBitmapChangeId({ ...next, sizeBytes: disk.sizeBytes })
+    this.source = { kind: 'nbd', sizeBytes: disk.sizeBytes, path: socket, exportName, refusalHint }
+    this.#planned = planned
+    this.#tag = tag
+  }
+
+  async changedExtents(since: string, { signal }: { readonly signal: AbortSignal }): Promise<AsyncIterable<readonly Range[]>> {
+    signal.throwIfAborted()
+    const { disk, previous } = this.#planned
+    const asked = answering(parseBitmapChangeId(since), disk, this.#tag)
+    // Only the previous reference point's bitmap was frozen for this run.
+    if (asked !== previous?.name) throw new ChangeIdExpired('unknown', 'it is not the last committed point')
+    const client = await this.#connected()
+    return dirtyRanges(client, dirtyBitmapContext(previous.frozen), this.sizeBytes, { signal })
+  }
+
+  async *allocatedExtents(range: Range, { signal }: { readonly signal: AbortSignal }) {
+    yield* allocation(await this.#connected(), range, { signal })
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    // Whoever asked was told what went wrong with it.
+    await this.#client?.then((client) => client.disconnect()).catch(() => {})
+  }
+
+  async #connected(): Promise<NbdClient> {
+    if (this.#closed) throw new RefpointError('tracker', `the checkpoint of ${this.name} has ended`)
+    const { previous } = this.#planned
+    const contexts = [allocationContext, ...(previous === undefined ? [] : [dirtyBitmapContext(previous.frozen)])]
+    this.#client ??= connectNbd({ path: this.source.path }, { exportName: this.source.exportName, contexts })
+    const client = await this.#client
+    if (client.sizeBytes === this.sizeBytes) return client
+    throw new RefpointError('tracker', `disk '${this.name}' was resized while the checkpoint was taken`, {
+      hint: 'Nothing was committed. Run the backup again.',
+      fields: { store: this.name, beforeBytes: this.sizeBytes, nowBytes: client.sizeBytes },
+    })
+  }
+}
