@@ -118,6 +118,10 @@ function tell({ output }: Context, event: BackupEvent, progress: Progress): void
       progress.phase(phases[event.step] ?? '')
       output.event(event)
       return
+    case 'trusted-again':
+      output.line(`${event.machine}: ${event.message}`)
+      output.event(event)
+      return
     case 'plan':
       output.event(event)
   }
@@ -181,8 +185,11 @@ function conclude(
       'tracker',
       `the tracker of ${distrusted.map((report) => `'${report.manifest.machine}'`).join(', ')} missed changes: ${distrusted.flatMap((report) => report.distrusted).join('; ')}`,
       {
-        hint: 'The point was committed and is right. Earlier tracked points may lack changes: take a --full, and find out why the tracker was wrong.',
-        fields: { committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })) },
+        hint: 'The point was committed and is right. Points before it may lack changes, back to the last that was compared or full. Find out why the tracker was wrong.',
+        fields: {
+          committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
+          judged: distrusted.map(({ manifest, judged }) => ({ machine: manifest.machine, stores: judged })),
+        },
       },
     )
   }

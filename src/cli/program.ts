@@ -148,6 +148,16 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       await verifyCommand(context(command), machine, command.optsWithGlobals())
     })
 
+  add(new Command('audit'))
+    .description('check on a tracker: are the blocks what they were that it calls unchanged? Takes no point')
+    .argument('<machine>')
+    .option('--full', 'every block, whatever the budget; a tracker that is not trusted is trusted again if all are')
+    .addHelpText('after', '\nExamples:\n  refpoint audit web01\n  refpoint audit web01 --full')
+    .action(async (machine: string, _flags: object, command: Command) => {
+      const { audit } = await import('./audit.js')
+      await audit(context(command), machine, command.optsWithGlobals())
+    })
+
   add(diskCommand({ output: (command) => context(command).output, signal }, options.disk))
   for (const command of program.commands) inherit(command, program)
   return program

@@ -20,7 +20,7 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
         compressionLevel: machine.compression?.level ?? defaults.compression?.level ?? 1,
         audit: {
           bytes: machine.audit?.bytes ?? defaults.audit?.bytes ?? 256 * 2 ** 20,
-          milliseconds: machine.audit?.time ?? defaults.audit?.time ?? 5000,
+          milliseconds: auditMs(machine.audit) ?? auditMs(defaults.audit) ?? 5000,
         },
         files: mapValues(machine.files ?? {}, absolute),
       }
@@ -51,6 +51,12 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
       }
     }),
   }
+}
+
+type Audit = NonNullable<ConfigFile['defaults']>['audit']
+
+function auditMs(audit: Audit): number | undefined {
+  return audit?.seconds === undefined ? audit?.time : audit.seconds * 1000
 }
 
 function mapValues<From, To>(record: Readonly<Record<string, From>>, to: (value: From) => To): Record<string, To> {

@@ -36,7 +36,11 @@ function isGranularity(bytes: number): boolean {
 }
 
 const level = integer(1, 19)
-const audit = z.strictObject({ bytes: size.optional(), time: duration.optional() })
+const seconds = z.number('seconds, such as 5 or 0.5').min(0, 'at least 0').max(86_400, 'at most 86400')
+/** `time`, with its unit, is an older way to write `seconds`. */
+const audit = z
+  .strictObject({ bytes: size.optional(), seconds: seconds.optional(), time: duration.optional() })
+  .refine(({ seconds: one, time }) => one === undefined || time === undefined, 'either seconds or time')
 
 /** What a machine may say for itself instead of the defaults. */
 const overrides = {

@@ -30,6 +30,16 @@ export interface StoreRecord {
   readonly contentSum: string | null
   /** Digest block at which the next audit goes on; the rotation survives restarts in here. */
   readonly auditedTo: number
+  /** Why the tracker's word on this store is not taken from here on; null where it is. */
+  readonly distrust: Distrust | null
+}
+
+/** A tracker that called blocks unchanged that were not: not believed until it has been audited whole. */
+export interface Distrust {
+  /** The slot of the point or the audit that caught it last. */
+  readonly since: number
+  /** For a person: how many blocks, and which. */
+  readonly what: string
 }
 
 /** A recovery point's manifest; its appearance in its slot is the commit. */
@@ -59,6 +69,41 @@ export interface PointManifest {
   readonly signatures: readonly never[]
 }
 
+/** What an audit found out about a store's tracker. */
+export interface AuditedStore {
+  readonly name: string
+  readonly auditedTo: number
+  readonly distrust: Distrust | null
+  /** Digest blocks that were compared, and those of them that were not what the tracker made them out to be. */
+  readonly checkedBlocks: number
+  readonly missedBlocks: number
+  /** Whether every block was checked that the tracker called unchanged. */
+  readonly whole: boolean
+}
+
+/**
+ * An audit apart from any backup. It takes a slot, so that leases fence it as they fence points. Later points carry on
+ * what it says: once there is one, nobody needs it any more.
+ */
+export interface AuditManifest {
+  readonly format: 1
+  readonly requires: readonly string[]
+  readonly type: 'audit'
+  readonly repositoryId: string
+  readonly machine: string
+  readonly machineUuid: string
+  readonly point: number
+  /** The point whose digests the source was held against. */
+  readonly against: number
+  readonly nonce: string
+  readonly tracker: string
+  /** ISO 8601, UTC: the instant of the checkpoint. */
+  readonly time: string
+  readonly durationMs: number
+  readonly stores: readonly AuditedStore[]
+  readonly agent: string
+}
+
 /** A slot burnt by whoever took over an expired lease, so that a sleeper that wakes can commit nothing. */
 export interface AbortedManifest {
   readonly format: 1
@@ -69,4 +114,4 @@ export interface AbortedManifest {
   readonly reason: string
 }
 
-export type SlotManifest = PointManifest | AbortedManifest
+export type SlotManifest = PointManifest | AuditManifest | AbortedManifest

@@ -1,5 +1,5 @@
 import type { ExpiredReason } from './errors.js'
-import type { PointManifest, StoreMode } from './manifest.js'
+import type { Distrust, PointManifest, StoreMode } from './manifest.js'
 import { storeRecord } from './chain.js'
 
 /** What the user asked for: incremental where possible, everything, or incremental or nothing. */
@@ -13,6 +13,8 @@ export interface StoreEvidence {
   readonly keepsChangeIds: boolean
   /** The tracker's answer to "can you say what changed since the parent's change ID?"; undefined: it was not asked. */
   readonly tracked: 'yes' | { readonly expired: ExpiredReason; readonly explanation: string } | undefined
+  /** Why the tracker's answer is not to be believed although it gives one; null where it is. */
+  readonly distrust: Distrust | null
 }
 
 export interface PlanInput {
@@ -65,6 +67,10 @@ function planStore(store: StoreEvidence, parent: PointManifest): StorePlan {
   if (before === undefined) return full(store.name, `new store, not in point #${parent.point}`)
   const resized =
     before.sizeBytes === store.sizeBytes ? '' : `; resized from ${before.sizeBytes} to ${store.sizeBytes} bytes`
+  if (store.tracked === 'yes' && store.distrust !== null) {
+    const why = `its tracker is not trusted since #${store.distrust.since}, when it ${store.distrust.what}`
+    return { name: store.name, mode: 'compared', reason: `compared with point #${parent.point}: ${why}${resized}` }
+  }
   if (store.tracked === 'yes') {
     return { name: store.name, mode: 'tracked', reason: `changes since point #${parent.point}${resized}` }
   }

@@ -6,6 +6,8 @@ const slot = z.int().positive()
 const time = z.iso.datetime()
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'not a SHA-256 in hex')
 
+const distrust = z.object({ since: slot, what: z.string() }).nullable()
+
 const store = z.object({
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'not a legal store name'),
   kind: z.literal('disk'),
@@ -20,6 +22,8 @@ const store = z.object({
   storedBytes: count,
   contentSum: sha256.nullable(),
   auditedTo: count,
+  // Points of before it was kept in them.
+  distrust: distrust.default(null),
 })
 
 const point = z.object({
@@ -48,6 +52,32 @@ const point = z.object({
   signatures: z.array(z.unknown()).transform((): readonly never[] => []),
 })
 
+const audit = z.object({
+  format: z.literal(1),
+  requires: z.array(z.string()),
+  type: z.literal('audit'),
+  repositoryId: z.string(),
+  machine: z.string(),
+  machineUuid: z.string(),
+  point: slot,
+  against: slot,
+  nonce: z.string().min(1),
+  tracker: z.string(),
+  time,
+  durationMs: z.number().nonnegative(),
+  stores: z.array(
+    z.object({
+      name: z.string(),
+      auditedTo: count,
+      distrust,
+      checkedBlocks: count,
+      missedBlocks: count,
+      whole: z.boolean(),
+    }),
+  ),
+  agent: z.string(),
+})
+
 const aborted = z.object({
   format: z.literal(1),
   type: z.literal('aborted'),
@@ -58,7 +88,7 @@ const aborted = z.object({
 })
 
 /** What may stand in a slot. Unknown keys are ignored. */
-export const slotManifestSchema: z.ZodType<SlotManifest> = z.discriminatedUnion('type', [point, aborted])
+export const slotManifestSchema: z.ZodType<SlotManifest> = z.discriminatedUnion('type', [point, audit, aborted])
 
 /** Read before the rest, so that a newer format is told as such. */
 export const manifestFormatSchema = z.looseObject({

@@ -1,5 +1,5 @@
 import { RefpointError } from '../model/errors.js'
-import type { AbortedManifest, PointManifest, SlotManifest } from '../model/manifest.js'
+import type { AbortedManifest, AuditManifest, PointManifest, SlotManifest } from '../model/manifest.js'
 import { decodeJson, parseObject } from './json-object.js'
 import { machineRecordName, maxSlot, pointName, pointsFolder, slotOf } from './layout.js'
 import { readMachine } from './machine.js'
@@ -22,6 +22,8 @@ export interface Manifests {
    */
   readonly points: readonly PointManifest[]
   readonly aborted: readonly AbortedManifest[]
+  /** In slot order. */
+  readonly audits: readonly AuditManifest[]
   readonly problems: readonly ManifestProblem[]
   /** The first slot after all that were ever claimed, whatever is in them. */
   readonly nextSlot: number
@@ -50,9 +52,10 @@ export async function readManifests(repository: ReadRepository, machine: string)
   const manifests = await readSlots(repository, { name: machine, uuid }, slots, problems)
   const points = manifests.filter((manifest) => manifest.type === 'point')
   const aborted = manifests.filter((manifest) => manifest.type === 'aborted')
+  const audits = manifests.filter((manifest) => manifest.type === 'audit')
   problems.push(...missingSlots(machine, slots), ...brokenParents(machine, points))
   problems.sort((a, b) => (a.point ?? 0) - (b.point ?? 0))
-  return { points, aborted, problems, nextSlot: (slots.at(-1) ?? 0) + 1 }
+  return { points, aborted, audits, problems, nextSlot: (slots.at(-1) ?? 0) + 1 }
 }
 
 /** The first slot that was never claimed. */
@@ -126,6 +129,7 @@ async function readSlots(
       try {
         const manifest = await readSlot(repository, machine.name, slot)
         if (manifest === undefined) continue
+        if (manifest.type !== 'aborted') checkMachine(machine, manifest)
         if (manifest.type === 'point') checkPlace(machine, manifest)
         found.push(manifest)
       } catch (error) {
@@ -138,17 +142,25 @@ async function readSlots(
   return found.sort((a, b) => a.point - b.point)
 }
 
-function checkPlace(machine: KnownMachine, manifest: PointManifest): void {
-  const wrong = (what: string): RefpointError =>
-    new RefpointError('damaged', `the manifest of point #${manifest.point} of machine '${machine.name}' ${what}`)
-  if (manifest.machine !== machine.name) throw wrong(`is of machine '${manifest.machine}'`)
+function checkMachine(machine: KnownMachine, manifest: PointManifest | AuditManifest): void {
+  if (manifest.machine !== machine.name) throw misplaced(machine, manifest, `is of machine '${manifest.machine}'`)
   if (machine.uuid !== undefined && manifest.machineUuid !== machine.uuid) {
-    throw wrong(`is of another machine (uuid ${manifest.machineUuid})`)
+    throw misplaced(machine, manifest, `is of another machine (uuid ${manifest.machineUuid})`)
   }
+}
+
+function checkPlace(machine: KnownMachine, manifest: PointManifest): void {
   if (manifest.parent !== null && manifest.parent >= manifest.point) {
-    throw wrong(`names #${manifest.parent} as its parent, which is not earlier`)
+    throw misplaced(machine, manifest, `names #${manifest.parent} as its parent, which is not earlier`)
   }
-  if (!manifest.archive.name.split('/').every(isSegment)) throw wrong('names an archive outside the repository')
+  if (!manifest.archive.name.split('/').every(isSegment)) {
+    throw misplaced(machine, manifest, 'names an archive outside the repository')
+  }
+}
+
+function misplaced(machine: KnownMachine, manifest: PointManifest | AuditManifest, what: string): RefpointError {
+  const kind = manifest.type === 'point' ? 'point' : 'audit'
+  return new RefpointError('damaged', `the manifest of ${kind} #${manifest.point} of machine '${machine.name}' ${what}`)
 }
 
 /** Slots are claimed one after the other and never given back, so that a gap is a manifest that was lost. */

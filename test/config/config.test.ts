@@ -47,7 +47,7 @@ defaults:
   compression: { level: 3, workers: 2 }
   concurrency: { machines: 4, stores: 3 }
   memory: 128 MiB
-  audit: { bytes: 1G, time: 2m }
+  audit: { bytes: 1G, seconds: 120 }
 machines:
   nas:
     tracker: image
@@ -184,6 +184,12 @@ machines:
       'a time without unit',
       `${minimal}defaults: { audit: { time: 5 } }`,
       'defaults.audit.time: expected a time with its unit',
+    ],
+    ['seconds with a unit', `${minimal}defaults: { audit: { seconds: 5s } }`, 'expected seconds, such as 5 or 0.5, found "5s"'],
+    [
+      'an audit of two lengths',
+      `${minimal}defaults: { audit: { seconds: 5, time: 5s } }`,
+      'defaults.audit: expected either seconds or time',
     ],
     [
       'a bad level',

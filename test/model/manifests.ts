@@ -16,6 +16,7 @@ export function aStore(changes: Partial<StoreRecord> = {}): StoreRecord {
     storedBytes: 1000,
     contentSum: '0'.repeat(64),
     auditedTo: 0,
+    distrust: null,
     ...changes,
   }
 }

@@ -3,15 +3,16 @@ import { planBackup, type PlanInput, type StoreEvidence } from '../../src/model/
 import { aPoint, aStore } from './manifests.js'
 
 const sizeBytes = 1_048_576
-const root: StoreEvidence = { name: 'root', sizeBytes, keepsChangeIds: true, tracked: 'yes' }
+const root: StoreEvidence = { name: 'root', sizeBytes, keepsChangeIds: true, tracked: 'yes', distrust: null }
 const lost: StoreEvidence = {
   name: 'root',
   sizeBytes,
   keepsChangeIds: true,
   tracked: { expired: 'unknown', explanation: 'generation 7 is not known' },
+  distrust: null,
 }
-const untracked: StoreEvidence = { name: 'root', sizeBytes, keepsChangeIds: false, tracked: undefined }
-const data: StoreEvidence = { name: 'data', sizeBytes, keepsChangeIds: false, tracked: undefined }
+const untracked: StoreEvidence = { name: 'root', sizeBytes, keepsChangeIds: false, tracked: undefined, distrust: null }
+const data: StoreEvidence = { name: 'data', sizeBytes, keepsChangeIds: false, tracked: undefined, distrust: null }
 
 function plan(changes: Partial<PlanInput>): ReturnType<typeof planBackup> {
   return planBackup({
@@ -42,6 +43,13 @@ describe('planBackup', () => {
       'compared',
       'compared with point #4: tracking lost: generation 7 is not known',
     ],
+    [
+      'a tracker that was caught',
+      { stores: [{ ...root, distrust: { since: 3, what: 'called 2 blocks unchanged that are not' } }] },
+      4,
+      'compared',
+      'compared with point #4: its tracker is not trusted since #3, when it called 2 blocks unchanged that are not',
+    ],
     ['no tracking', { stores: [untracked] }, 4, 'compared', 'compared with point #4: nothing tracks its changes'],
     [
       'a resize',
@@ -63,7 +71,7 @@ describe('planBackup', () => {
 
   it('tells a parent that was not tracked from a store that is not', () => {
     const parent = aPoint({ point: 4, stores: [aStore({ changeId: null })] })
-    expect(plan({ parent, stores: [{ ...root, tracked: undefined }] })).toMatchObject({
+    expect(plan({ parent, stores: [{ ...root, tracked: undefined, distrust: null }] })).toMatchObject({
       stores: [{ reason: 'compared with point #4: nothing tracked its changes then' }],
     })
   })

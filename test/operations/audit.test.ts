@@ -1,147 +1,215 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, it } from 'vitest'
-import { backupMachine, type BackupReport } from '../../src/operations/backup/backup.js'
+import { expect, it, onTestFinished } from 'vitest'
+import { auditMachine, type AuditReport } from '../../src/operations/audit/audit-machine.js'
+import { type BackupMachine, backupMachine, type BackupReport } from '../../src/operations/backup/backup.js'
 import { restorePoint } from '../../src/operations/restore/restore.js'
-import type { Range } from '../../src/model/extent.js'
+import { acquireLease } from '../../src/repository/lease.js'
 import { readManifests } from '../../src/repository/manifests.js'
 import { createDiskTracker } from '../../src/trackers/disk/disk-tracker.js'
-import type { Tracker } from '../../src/trackers/tracker.js'
 import { World } from '../property/world.js'
 import { temporaryFolder } from '../temporary.js'
+import { type Lie, lying } from './liar.js'
 
 const MiB = 1_048_576
-const signal = new AbortController().signal
+const { signal } = new AbortController()
 
-/** The disk tracker, but nothing that it says about `store` is to be believed: it says that nothing changed. */
-function lying(tracker: Tracker, store: string): Tracker {
-  async function* nothing(): AsyncGenerator<readonly Range[]> {}
-  return {
-    ...tracker,
-    async checkpoint(options) {
-      const taken = await tracker.checkpoint(options)
-      return {
-        ...taken,
-        time: taken.time,
-        consistency: taken.consistency,
-        warnings: taken.warnings,
-        files: taken.files,
-        assertStable: () => taken.assertStable(),
-        [Symbol.asyncDispose]: () => taken[Symbol.asyncDispose](),
-        stores: taken.stores.map((frozen) => ({
-          name: frozen.name,
-          sizeBytes: frozen.sizeBytes,
-          logicalBlockBytes: frozen.logicalBlockBytes,
-          changeId: frozen.changeId,
-          source: frozen.source,
-          allocatedExtents: (range, how) => frozen.allocatedExtents(range, how),
-          changedExtents: async (since, how) => {
-            const told = await frozen.changedExtents(since, how)
-            return frozen.name === store ? nothing() : told
-          },
-        })),
-      }
-    },
-  }
+interface Budget {
+  readonly bytes: number
+  readonly milliseconds: number
 }
 
-async function backup(
-  world: World,
-  budget: { bytes: number; milliseconds: number },
-  liar?: string,
-): Promise<BackupReport> {
-  const stores = Object.fromEntries(world.names.map((name) => [name, world.disk(name)]))
-  const tracker = createDiskTracker({ stores })
-  return await backupMachine(
-    world.environment,
-    {
-      name: 'machine',
-      trackerName: 'disk',
-      tracker: liar === undefined ? tracker : lying(tracker, liar),
-      files: {},
-      level: 1,
-      concurrentStores: 2,
-      audit: budget,
-    },
-    { request: 'auto', signal },
-  )
-}
+const plenty: Budget = { bytes: 64 * MiB, milliseconds: 60_000 }
+const off: Budget = { bytes: 0, milliseconds: 5000 }
+const nothing: Lie = { changed: [] }
 
-async function twoDisks(): Promise<World> {
+/** A machine with two tracked disks full of content, and one point of it. */
+async function machineWithAPoint(): Promise<World> {
   const world = await World.create(temporaryFolder(), { root: 8 * MiB, data: 4 * MiB }, 16_384)
+  onTestFinished(() => world.close())
   for (const name of world.names) {
     const content = world.content(name)
     for (let at = 0; at < content.length; at += 4) content.writeUInt32LE((at * 2654435761) % 2 ** 32, at)
     await world.client(name).write([content], 0)
   }
+  await backup(world, plenty)
   return world
 }
 
-const plenty = { bytes: 64 * MiB, milliseconds: 60_000 }
+function machineOf(world: World, audit: Budget, lies: Readonly<Record<string, Lie>>): BackupMachine {
+  const stores = Object.fromEntries(world.names.map((name) => [name, world.disk(name)]))
+  const tracker = lying(createDiskTracker({ stores }), lies)
+  return { name: 'machine', trackerName: 'disk', tracker, files: {}, level: 1, concurrentStores: 2, audit }
+}
 
-it('catches a tracker that misses a change, compares instead, and tells it loudly', async () => {
-  const world = await twoDisks()
-  try {
-    await backup(world, plenty)
-    const bytes = Buffer.alloc(4096, 7)
-    await world.client('root').write([bytes], 3 * MiB)
-    bytes.copy(world.content('root'), 3 * MiB)
-    const { manifest, distrusted } = await backup(world, plenty, 'root')
-    expect(distrusted).toEqual([
-      expect.stringMatching(/store 'root' called 1 of \d+ audited blocks unchanged .*byte 3145728/),
-    ])
-    expect(manifest.warnings).toEqual(distrusted)
-    expect(manifest.stores).toMatchObject([
-      { name: 'root', mode: 'compared', dataExtents: 1 },
-      { name: 'data', mode: 'tracked' },
-    ])
-    const { points } = await readManifests(world.environment.repository, 'machine')
-    const folder = join(world.folder, 'restored')
-    const request = {
-      point: manifest,
-      points,
-      stores: undefined,
-      to: { folder },
-      format: undefined,
-      force: false,
-      concurrentStores: 1,
-    }
-    await restorePoint(world.environment, request, { signal })
-    expect(readFileSync(join(folder, 'root.raw')).equals(world.content('root'))).toBe(true)
-  } finally {
-    await world.close()
+async function backup(world: World, budget: Budget, lies: Readonly<Record<string, Lie>> = {}): Promise<BackupReport> {
+  return await backupMachine(world.environment, machineOf(world, budget, lies), { request: 'auto', signal })
+}
+
+async function audit(
+  world: World,
+  { whole }: { whole: boolean },
+  { lies = {}, budget = plenty }: { lies?: Readonly<Record<string, Lie>>; budget?: Budget } = {},
+): Promise<AuditReport> {
+  return await auditMachine(world.environment, machineOf(world, budget, lies), { whole, signal })
+}
+
+async function write(world: World, name: string, offset: number, bytes: Buffer): Promise<void> {
+  await world.client(name).write([bytes], offset)
+  bytes.copy(world.content(name), offset)
+}
+
+async function expectRestoresTruth(world: World, point: number): Promise<void> {
+  const { points } = await readManifests(world.environment.repository, 'machine')
+  const manifest = points.find((candidate) => candidate.point === point)
+  if (manifest === undefined) throw new Error(`no point #${point}`)
+  const folder = join(temporaryFolder(), 'restored')
+  const request = { point: manifest, points, stores: undefined, to: { folder }, format: undefined, force: false, concurrentStores: 1 } as const
+  await restorePoint(world.environment, request, { signal })
+  for (const name of world.names) {
+    expect(readFileSync(join(folder, `${name}.raw`)).equals(world.content(name)), name).toBe(true)
   }
+}
+
+const modes = ({ manifest }: BackupReport): string[] => manifest.stores.map(({ name, mode }) => `${name} ${mode}`)
+
+it('catches a tracker that misses changes, compares instead, and says which blocks', async () => {
+  const world = await machineWithAPoint()
+  await write(world, 'root', 3 * MiB, Buffer.alloc(2 * 65_536, 7))
+  await write(world, 'root', 5 * MiB, Buffer.alloc(512, 7))
+  // Enough for the tail and one job: what is told is what comparing found, not only what the sample hit.
+  const budget = { bytes: 10 * MiB, milliseconds: 60_000 }
+  const report = await backup(world, budget, { root: nothing })
+  const what = 'called 3 blocks of 64 KiB unchanged that are not: bytes 3145728 to 3276800, 5242880 to 5308416'
+  expect(report.distrusted).toEqual([expect.stringContaining(`the tracker of store 'root' ${what}`)])
+  expect(report.manifest.warnings).toEqual(report.distrusted)
+  expect(report.judged).toEqual([
+    {
+      store: 'root',
+      missedBlocks: 3,
+      ranges: [
+        { offset: 3 * MiB, length: 131_072 },
+        { offset: 5 * MiB, length: 65_536 },
+      ],
+    },
+  ])
+  expect(modes(report)).toEqual(['root compared', 'data tracked'])
+  expect(report.manifest.stores.map(({ distrust }) => distrust)).toEqual([{ since: 2, what }, null])
+  await expectRestoresTruth(world, 2)
 })
 
-it('goes round the store from run to run, and looks at the tail each time', async () => {
-  const world = await twoDisks()
-  try {
-    await backup(world, plenty)
-    // 2 MiB for each store, of which the tail takes one: each run gets 16 blocks further.
-    const places: number[] = []
-    for (let run = 0; run < 3; run++) {
-      const { manifest } = await backup(world, { bytes: 4 * MiB, milliseconds: 60_000 })
-      places.push(manifest.stores[0]?.auditedTo ?? -1)
-    }
-    expect(places).toEqual([16, 32, 48])
-    const last = world.content('root').length - 512
-    await world.client('root').write([Buffer.alloc(512, 1)], last)
-    const { distrusted } = await backup(world, { bytes: 1, milliseconds: 60_000 }, 'root')
-    expect(distrusted).toHaveLength(1)
-  } finally {
-    await world.close()
+it('does not trust a tracker again until it has named every change of a whole store', async () => {
+  const world = await machineWithAPoint()
+  await write(world, 'root', 3 * MiB, Buffer.alloc(512, 1))
+  await backup(world, plenty, { root: nothing })
+
+  await write(world, 'root', 2 * MiB, Buffer.alloc(512, 2))
+  // No budget: that a distrusted tracker is compared does not depend on audits, and what it misses is found anyway.
+  const still = await backup(world, off, { root: nothing })
+  expect(modes(still)).toEqual(['root compared', 'data tracked'])
+  expect(still.manifest.stores[0]?.reason).toMatch(/^compared with point #2: its tracker is not trusted since #2, when it called 1 block/)
+  expect(still.distrusted).toHaveLength(1)
+  expect(still.manifest.stores[0]?.distrust?.since).toBe(3)
+  await expectRestoresTruth(world, 3)
+
+  await write(world, 'root', MiB, Buffer.alloc(512, 3))
+  const honest = await backup(world, off)
+  expect(modes(honest)).toEqual(['root compared', 'data tracked'])
+  expect(honest.distrusted).toEqual([])
+  expect(honest.judged).toEqual([{ store: 'root', missedBlocks: 0, ranges: [] }])
+  expect(honest.manifest.stores[0]?.distrust).toBeNull()
+
+  await write(world, 'root', MiB, Buffer.alloc(512, 4))
+  const trusted = await backup(world, off)
+  expect(modes(trusted)).toEqual(['root tracked', 'data tracked'])
+  await expectRestoresTruth(world, 5)
+})
+
+it('keeps its distrust over a full backup, which proves nothing about the tracker', async () => {
+  const world = await machineWithAPoint()
+  await write(world, 'root', 3 * MiB, Buffer.alloc(512, 1))
+  await backup(world, plenty, { root: nothing })
+  const full = await backupMachine(world.environment, machineOf(world, plenty, {}), { request: 'full', signal })
+  expect(full.manifest.stores[0]?.distrust?.since).toBe(2)
+  expect(modes(await backup(world, plenty))).toEqual(['root compared', 'data tracked'])
+})
+
+it('goes round the store from run to run, however small the budget', async () => {
+  const world = await machineWithAPoint()
+  const places: number[] = []
+  for (let run = 0; run < 9; run++) {
+    const { manifest } = await backup(world, { bytes: 1, milliseconds: 60_000 })
+    places.push(manifest.stores[0]?.auditedTo ?? -1)
   }
+  expect(places).toEqual([16, 32, 48, 64, 80, 96, 112, 0, 16])
+})
+
+it('looks at the tail each time', async () => {
+  const world = await machineWithAPoint()
+  await write(world, 'root', 8 * MiB - 512, Buffer.alloc(512, 1))
+  const { judged } = await backup(world, { bytes: 1, milliseconds: 60_000 }, { root: nothing })
+  expect(judged).toMatchObject([{ store: 'root', missedBlocks: 1 }])
+})
+
+it('takes guaranteed zeroes where the parent has data for a store that shrank and grew back', async () => {
+  const world = await machineWithAPoint()
+  const half = { offset: 4 * MiB, length: 4 * MiB }
+  const { stores } = await audit(world, { whole: false }, { lies: { root: { changed: [], zero: half } } })
+  expect(stores).toMatchObject([
+    { name: 'root', missedBlocks: 64, readBytes: 4 * MiB, ranges: [half] },
+    { name: 'data', missedBlocks: 0 },
+  ])
 })
 
 it('reads nothing when its budget is zero', async () => {
-  const world = await twoDisks()
-  try {
-    await backup(world, plenty)
-    await world.client('root').write([Buffer.alloc(512, 1)], 0)
-    const { distrusted, manifest } = await backup(world, { bytes: 0, milliseconds: 5000 }, 'root')
-    expect(distrusted).toEqual([])
-    expect(manifest.stores[0]?.mode).toBe('tracked')
-  } finally {
-    await world.close()
-  }
+  const world = await machineWithAPoint()
+  await write(world, 'root', 0, Buffer.alloc(512, 1))
+  const report = await backup(world, off, { root: nothing })
+  expect(report.distrusted).toEqual([])
+  expect(modes(report)).toEqual(['root tracked', 'data tracked'])
+})
+
+it('audits without a backup, leaves the tracker as it was, and lets the next backup compare', async () => {
+  const world = await machineWithAPoint()
+  await write(world, 'root', 3 * MiB, Buffer.alloc(512, 1))
+  await write(world, 'data', MiB, Buffer.alloc(512, 1))
+  const caught = await audit(world, { whole: true }, { lies: { root: nothing } })
+  expect(caught.manifest).toMatchObject({ type: 'audit', point: 2, against: 1 })
+  expect(caught.stores).toMatchObject([
+    { name: 'root', whole: true, checkedBlocks: 128, missedBlocks: 1, distrust: { since: 2 }, trustedAgain: false },
+    { name: 'data', whole: true, checkedBlocks: 63, missedBlocks: 0, distrust: null },
+  ])
+  const compared = await backup(world, off)
+  expect(compared.manifest).toMatchObject({ point: 3, parent: 1 })
+  expect(modes(compared)).toEqual(['root compared', 'data tracked'])
+  await expectRestoresTruth(world, 3)
+  expect(modes(await backup(world, off))).toEqual(['root tracked', 'data tracked'])
+})
+
+it('trusts again after a whole audit that finds nothing, not after a part of one', async () => {
+  const world = await machineWithAPoint()
+  await write(world, 'root', 3 * MiB, Buffer.alloc(512, 1))
+  await backup(world, plenty, { root: nothing })
+  const part = await audit(world, { whole: false }, { budget: { bytes: MiB, milliseconds: 60_000 } })
+  expect(part.stores).toMatchObject([{ name: 'root', whole: false, distrust: { since: 2 } }, { name: 'data' }])
+  const whole = await audit(world, { whole: true })
+  expect(whole.stores).toMatchObject([{ name: 'root', whole: true, distrust: null, trustedAgain: true }, { name: 'data' }])
+  expect(modes(await backup(world, off))).toEqual(['root tracked', 'data tracked'])
+})
+
+it('goes on where the last audit or backup ended', async () => {
+  const world = await machineWithAPoint()
+  const budget = { bytes: 4 * MiB, milliseconds: 60_000 }
+  const place = async (): Promise<number | undefined> => (await audit(world, { whole: false }, { budget })).stores.map((store) => store.kind === 'audited' ? store.auditedTo : -1)[0]
+  expect(await place()).toBe(16)
+  expect((await backup(world, budget)).manifest.stores[0]?.auditedTo).toBe(32)
+  expect(await place()).toBe(48)
+})
+
+it('never runs beside a backup', async () => {
+  const world = await machineWithAPoint()
+  await using lease = await acquireLease(world.environment.repository, 'machine', { command: 'another run' })
+  await expect(audit(world, { whole: true })).rejects.toMatchObject({ code: 'locked' })
+  await lease.release()
+  await audit(world, { whole: true })
 })

@@ -34,6 +34,7 @@ export function pointManifest(fields: Partial<PointManifest>): PointManifest {
         storedBytes: 1000,
         contentSum: 'ab'.repeat(32),
         auditedTo: 0,
+        distrust: null,
       },
     ],
     archive: { name: `machines/web01/archives/a${point}.tar.zst`, bytes: 5000, sha256: 'cd'.repeat(32) },

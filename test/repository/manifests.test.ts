@@ -30,7 +30,7 @@ async function told(repository: PruneRepository) {
 describe('manifests', () => {
   it('of a machine without any', async () => {
     const { repository } = await machineWith(0)
-    expect(await readManifests(repository, 'web01')).toEqual({ points: [], aborted: [], problems: [], nextSlot: 1 })
+    expect(await readManifests(repository, 'web01')).toEqual({ points: [], aborted: [], audits: [], problems: [], nextSlot: 1 })
     expect(await findNextSlot(repository, 'web01')).toBe(1)
   })
 

@@ -4,9 +4,10 @@ import { commitPoint } from '../../repository/commit.js'
 import { acquireLease, type Lease } from '../../repository/lease.js'
 import { readManifests } from '../../repository/manifests.js'
 import { RefpointError } from '../../model/errors.js'
-import type { PointManifest } from '../../model/manifest.js'
+import type { PointManifest, StoreRecord } from '../../model/manifest.js'
 import { type BackupPlan, type BackupRequest, planBackup } from '../../model/planner.js'
 import type { ReferencePoint } from '../../model/reference-point.js'
+import { type Trust, trustOf } from '../../model/trust.js'
 import type { Checkpoint, Tracker } from '../../trackers/tracker.js'
 import { ArchiveShelf } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
@@ -15,7 +16,7 @@ import { chooseParent } from './choose-parent.js'
 import { removeOrphans } from './clean.js'
 import type { BackupEvent, BackupStep } from './events.js'
 import { type Asked, gatherEvidence } from './evidence.js'
-import { writePoint } from './write-point.js'
+import { type JudgedStore, writePoint } from './write-point.js'
 
 /** One machine to back up. */
 export interface BackupMachine {
@@ -44,6 +45,8 @@ export interface BackupReport {
   readonly readBytes: number
   /** Stores whose tracker was caught in an untruth, and what was done. The point itself is right. */
   readonly distrusted: readonly string[]
+  /** What was found of each store that was compared because its tracker is not believed. */
+  readonly judged: readonly JudgedStore[]
   /**
    * What failed after the commit: the tracker was not told, the checkpoint not disposed of, the lease not given back.
    * The point is there to stay, and the next run makes good for it; each was told as a warning.
@@ -74,6 +77,8 @@ class BackupRun {
   readonly #startedAt = new Date()
   readonly #startedMs = performance.now()
   readonly #unfinished: string[] = []
+  /** What the machine's history says of the trackers of its stores, by store. */
+  #trust: ReadonlyMap<string, Trust> = new Map()
   #committed: number | undefined
 
   constructor(environment: WriteEnvironment, machine: BackupMachine, options: BackupOptions) {
@@ -133,7 +138,7 @@ class BackupRun {
     const { repository, repositoryId } = this.#environment
     const { name, tracker } = this.#machine
     const owner = { repositoryId, machineUuid }
-    const { points, problems } = await readManifests(repository, name)
+    const { points, audits, problems } = await readManifests(repository, name)
     for (const problem of problems) this.#warn(problem.message)
     if (problems.length === 0) await removeOrphans(repository, name, points)
     this.#step('cleaned')
@@ -149,6 +154,8 @@ class BackupRun {
       async () => {
         for (const message of checkpoint.warnings) this.#warn(message)
         this.#step('checkpointed')
+        const history = [...points, ...audits]
+        this.#trust = new Map(checkpoint.stores.map((store) => [store.name, trustOf(history, store.name)]))
         const report = await this.#takeOnWhole(checkpoint, points, chosen.parent, lease, machineUuid, signal)
         await this.#afterwards('letting the tracker forget the point before', async () => {
           await tracker.release(referencePointOf(report.manifest), owner)
@@ -192,7 +199,7 @@ class BackupRun {
     machineUuid: string,
     signal: AbortSignal,
   ): Promise<BackupReport> {
-    const asked = await gatherEvidence(checkpoint.stores, parent, signal)
+    const asked = await gatherEvidence(checkpoint.stores, parent, this.#trust, signal)
     const sources = asked.map(({ sourceKey }) => sourceKey)
     return await this.#ending(
       "closing the disks' readers",
@@ -220,15 +227,15 @@ class BackupRun {
       plan: first,
       points,
       parent,
+      trust: this.#trust,
       shelf,
       signal,
     })
-    const plan = audit.distrusted.length === 0 ? first : audit.plan
-    for (const message of audit.distrusted) this.#warn(message)
+    const { plan } = audit
     this.#options.onEvent?.({ type: 'plan', machine: this.#machine.name, parent: plan.parent, stores: plan.stores })
     this.#step('planned')
     const committed = await this.#write(checkpoint, asked, plan, audit, points, lease, machineUuid, shelf, signal)
-    return { ...committed, distrusted: audit.distrusted, unfinished: [] }
+    return { ...committed, unfinished: [] }
   }
 
   #plan(asked: readonly Asked[], parent: PointManifest | undefined, parentProblem: string | undefined) {
@@ -258,7 +265,7 @@ class BackupRun {
     machineUuid: string,
     shelf: ArchiveShelf,
     signal: AbortSignal,
-  ): Promise<{ manifest: PointManifest; readBytes: number }> {
+  ): Promise<Omit<BackupReport, 'unfinished'>> {
     const { repository, repositoryId, agent } = this.#environment
     // The archive says of itself what its manifest says of it; readers hold the two against each other.
     const identity = {
@@ -290,7 +297,8 @@ class BackupRun {
       asked,
       machineFiles: checkpoint.files,
       plan,
-      auditedTo: audit.auditedTo,
+      audit,
+      trust: this.#trust,
       points,
       shelf,
       signal,
@@ -301,6 +309,7 @@ class BackupRun {
       },
     })
     this.#step('archived')
+    const distrusted = this.#tellTrust(written.judged, written.stores)
     const manifest: PointManifest = {
       ...identity,
       type: 'point',
@@ -309,7 +318,7 @@ class BackupRun {
       durationMs: Math.round(performance.now() - this.#startedMs),
       stores: written.stores,
       archive: written.archive,
-      warnings: [...checkpoint.warnings, ...audit.distrusted],
+      warnings: [...checkpoint.warnings, ...distrusted],
       signatures: [],
     }
     try {
@@ -325,7 +334,26 @@ class BackupRun {
     }
     this.#committed = manifest.point
     this.#step('committed')
-    return { manifest, readBytes: written.readBytes }
+    return { manifest, readBytes: written.readBytes, judged: written.judged, distrusted }
+  }
+
+  /** Tells what became of the trackers that are not believed; returns what is to be told loudly. */
+  #tellTrust(judged: readonly JudgedStore[], stores: readonly StoreRecord[]): readonly string[] {
+    const loud: string[] = []
+    for (const { store } of judged) {
+      const distrust = stores.find(({ name }) => name === store)?.distrust ?? null
+      if (distrust === null) {
+        const message = `the tracker of store '${store}' named every change this time and is trusted again`
+        this.#options.onEvent?.({ type: 'trusted-again', machine: this.#machine.name, store, message })
+        continue
+      }
+      const message =
+        `the tracker of store '${store}' ${distrust.what}; the whole store was compared instead, so this point is ` +
+        'right. It is compared from now on until the tracker has named every change of a whole store'
+      this.#warn(message)
+      loud.push(message)
+    }
+    return loud
   }
 
   #step(step: BackupStep): void {

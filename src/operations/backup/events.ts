@@ -15,4 +15,5 @@ export type BackupEvent =
     }
   | { readonly type: 'total'; readonly machine: string; readonly bytes: number }
   | { readonly type: 'read'; readonly machine: string; readonly store: string; readonly bytes: number }
+  | { readonly type: 'trusted-again'; readonly machine: string; readonly store: string; readonly message: string }
   | { readonly type: 'warning'; readonly machine: string; readonly message: string }

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { storeRecord } from '../../model/chain.js'
 import { ChangeIdExpired } from '../../model/errors.js'
 import type { Range } from '../../model/extent.js'
-import type { PointManifest } from '../../model/manifest.js'
+import type { Distrust, PointManifest } from '../../model/manifest.js'
 import type { StoreEvidence } from '../../model/planner.js'
+import type { Trust } from '../../model/trust.js'
 import type { CheckpointStore } from '../../trackers/tracker.js'
 
 /** A store with the tracker's answer. */
@@ -20,30 +21,36 @@ export interface Asked {
 export async function gatherEvidence(
   stores: readonly CheckpointStore[],
   parent: PointManifest | undefined,
+  trust: ReadonlyMap<string, Trust>,
   signal: AbortSignal,
 ): Promise<readonly Asked[]> {
-  return await Promise.all(stores.map((store) => ask(store, parent, signal)))
+  return await Promise.all(stores.map((store) => ask(store, parent, trust.get(store.name)?.distrust ?? null, signal)))
 }
 
-async function ask(store: CheckpointStore, parent: PointManifest | undefined, signal: AbortSignal): Promise<Asked> {
+async function ask(
+  store: CheckpointStore,
+  parent: PointManifest | undefined,
+  distrust: Distrust | null,
+  signal: AbortSignal,
+): Promise<Asked> {
   const { name, sizeBytes } = store
   const sourceKey = randomUUID()
-  const keepsChangeIds = store.changeId !== undefined
+  const known = { name, sizeBytes, keepsChangeIds: store.changeId !== undefined, distrust }
   const since = parent === undefined ? undefined : storeRecord(parent, name)?.changeId
   if (since == null || store.changeId === undefined) {
-    return { store, sourceKey, evidence: { name, sizeBytes, keepsChangeIds, tracked: undefined }, changed: undefined }
+    return { store, sourceKey, evidence: { ...known, tracked: undefined }, changed: undefined }
   }
   try {
     await store.changedExtents(since, { signal })
     return {
       store,
       sourceKey,
-      evidence: { name, sizeBytes, keepsChangeIds, tracked: 'yes' },
+      evidence: { ...known, tracked: 'yes' },
       changed: () => store.changedExtents(since, { signal }),
     }
   } catch (error) {
     if (!(error instanceof ChangeIdExpired)) throw error
     const tracked = { expired: error.reason, explanation: error.explanation }
-    return { store, sourceKey, evidence: { name, sizeBytes, keepsChangeIds, tracked }, changed: undefined }
+    return { store, sourceKey, evidence: { ...known, tracked }, changed: undefined }
   }
 }

@@ -3,9 +3,12 @@ import { ContentSum } from '../../archive/content-sum.js'
 import type { Extent, Range } from '../../model/extent.js'
 import { blockCount, STATE_DIGEST, STATE_UNKNOWN, WINDOW_BLOCKS } from '../../model/geometry.js'
 import type { StoreRecord } from '../../model/manifest.js'
+import type { MissedBlocks } from '../../model/missed-blocks.js'
 import type { StorePlan } from '../../model/planner.js'
 import { mergeRanges, sizeChangeRanges } from '../../model/ranges.js'
 import type { CheckpointStore } from '../../trackers/tracker.js'
+import { ClaimCheck } from '../audit/claim-check.js'
+import { TouchedBlocks } from '../audit/touched-blocks.js'
 import type { ByteBudget } from '../byte-budget.js'
 import type { StoreChain } from '../chain-reader.js'
 import { grouped, ordered } from '../ordered.js'
@@ -24,6 +27,8 @@ export interface StreamStoreInput {
   readonly openParent: () => Promise<StoreChain>
   /** What the tracker said; undefined unless the plan says tracked. */
   readonly changed: AsyncIterable<readonly Range[]> | undefined
+  /** What a tracker said whose word is not taken: the store is compared, and its answer held against what is found. */
+  readonly claimed: AsyncIterable<readonly Range[]> | undefined
   readonly writer: StoreWriter
   readonly pool: TaskPool
   readonly budget: ByteBudget
@@ -39,6 +44,8 @@ export interface StreamedStore {
   readonly readBytes: number
   /** Digest blocks that were named or read, and dropped because the parent has them. */
   readonly equalBlocks: number
+  /** What the tracker missed; undefined where it was not asked, or its word taken. */
+  readonly missed: MissedBlocks | undefined
 }
 
 /** A job holds its blocks and the frame made of them. */
@@ -52,6 +59,13 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
   const { store, plan, before, writer, pool, budget, level, signal } = input
   const forced = before === undefined ? [] : sizeChangeRanges(before.sizeBytes, store.sizeBytes)
   const parent = plan.mode === 'full' ? undefined : new ParentDigests(input.openParent, forced)
+  const claim =
+    parent === undefined || input.claimed === undefined
+      ? undefined
+      : new ClaimCheck(
+          await TouchedBlocks.of(input.claimed, blockCount(store.sizeBytes)),
+          new ParentDigests(input.openParent, forced),
+        )
   const frames = new FrameMemory()
   const builder = new JobBuilder({ source: store.source, sourceKey: input.sourceKey, level, parent, frames })
   const sum = new ContentSum()
@@ -78,6 +92,7 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
       readBytes += chunk.readBytes
       equalBlocks += chunk.equalBlocks
       input.onRead(chunk.readBytes)
+      await claim?.judge(chunk.runs)
       const inPlace = chunk.frameBytes >= SMALL_FRAME_BYTES
       const shared = new Uint8Array(output, 0, chunk.frameBytes)
       const frame = chunk.frameBytes === 0 ? null : inPlace ? shared : shared.slice()
@@ -91,7 +106,7 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
     sumKnown = (await forgetTail(sum, parent, before.sizeBytes, store.sizeBytes)) && sumKnown
   }
   const contentSum = sumKnown ? sum.toHex() : null
-  return { totals: await writer.finish(contentSum), contentSum, readBytes, equalBlocks }
+  return { totals: await writer.finish(contentSum), contentSum, readBytes, equalBlocks, missed: claim?.missed }
 }
 
 function pieces(input: StreamStoreInput, forced: readonly Range[]): AsyncIterable<Piece> {

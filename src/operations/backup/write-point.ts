@@ -2,12 +2,17 @@ import PQueue from 'p-queue'
 import type { ArchiveHeader } from '../../archive/archive-header.js'
 import { ArchiveWriter } from '../../archive/writer.js'
 import { storeRecord } from '../../model/chain.js'
-import type { ObjectRecord, PointManifest, StoreRecord } from '../../model/manifest.js'
+import type { Range } from '../../model/extent.js'
+import type { Distrust, ObjectRecord, PointManifest, StoreRecord } from '../../model/manifest.js'
+import type { MissedBlocks } from '../../model/missed-blocks.js'
 import type { BackupPlan, StorePlan } from '../../model/planner.js'
+import type { Trust } from '../../model/trust.js'
 import { archiveName } from '../../repository/layout.js'
+import type { CheckpointStore } from '../../trackers/tracker.js'
 import { type ArchiveShelf, StoreChain } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
 import type { MachineFile } from '../../trackers/tracker.js'
+import type { AuditOutcome } from './audit-stores.js'
 import type { BackupMachine, BackupOptions } from './backup.js'
 import { configFiles } from './config-files.js'
 import { countBytes } from './count-bytes.js'
@@ -24,7 +29,8 @@ export interface WritePointInput {
   /** The machine's own files at the checkpoint. */
   readonly machineFiles: readonly MachineFile[]
   readonly plan: PointPlan
-  readonly auditedTo: ReadonlyMap<string, number>
+  readonly audit: AuditOutcome
+  readonly trust: ReadonlyMap<string, Trust>
   readonly points: readonly PointManifest[]
   readonly shelf: ArchiveShelf
   readonly signal: AbortSignal
@@ -37,6 +43,17 @@ export interface WrittenPoint {
   readonly archive: ObjectRecord
   readonly stores: readonly StoreRecord[]
   readonly readBytes: number
+  /** Stores that were compared because their tracker is not believed, and what it missed; often none. */
+  readonly judged: readonly JudgedStore[]
+}
+
+/** A store whose tracker's answer was held against its whole content. */
+export interface JudgedStore {
+  readonly store: string
+  /** 0: it named everything that had changed, and is believed again. */
+  readonly missedBlocks: number
+  /** Where, in bytes: the first 1,000 ranges. */
+  readonly ranges: readonly Range[]
 }
 
 /** Streams all stores into one archive in the repository, side by side within the machine's concurrency; durable. */
@@ -52,7 +69,7 @@ export async function writePoint(input: WritePointInput): Promise<WrittenPoint> 
     writer.abort(error)
     failed.abort(error)
   })
-  let results: { records: StoreRecord[]; readBytes: number; sha256: string }
+  let results: Awaited<ReturnType<typeof streamAll>>
   try {
     const files = configFiles(machine.files, input.machineFiles)
     for await (const { path, content } of files) await writer.addConfig(path, content)
@@ -67,7 +84,8 @@ export async function writePoint(input: WritePointInput): Promise<WrittenPoint> 
     throw cause
   }
   const { bytes } = await stored
-  return { archive: { name, bytes, sha256: results.sha256 }, stores: results.records, readBytes: results.readBytes }
+  const { sha256, records, readBytes, judged } = results
+  return { archive: { name, bytes, sha256 }, stores: records, readBytes, judged }
 }
 
 async function streamAll(
@@ -102,6 +120,7 @@ async function streamAll(
   return {
     records: streamed.map((store) => store.record),
     readBytes: streamed.reduce((sum, store) => sum + store.readBytes, 0),
+    judged: streamed.flatMap((store) => store.judged ?? []),
     sha256,
   }
 }
@@ -111,7 +130,7 @@ async function streamOne(
   { store, sourceKey, changed }: Asked,
   writer: ArchiveWriter,
   signal: AbortSignal,
-): Promise<{ record: StoreRecord; readBytes: number }> {
+): Promise<{ record: StoreRecord; readBytes: number; judged: JudgedStore | undefined }> {
   const { environment, machine, plan, points, options, shelf } = input
   const planned = plan.stores.find((entry) => entry.name === store.name)
   if (planned === undefined) throw new RangeError(`store '${store.name}' is not in the plan`)
@@ -126,6 +145,7 @@ async function streamOne(
       return await StoreChain.open(shelf, parent, store.name, bySlot)
     },
     changed: planned.mode === 'tracked' ? await changed?.() : undefined,
+    claimed: planned.mode === 'compared' ? await changed?.() : undefined,
     writer: writer.store(store.name),
     pool: environment.pool,
     budget: environment.budget,
@@ -144,10 +164,29 @@ async function streamOne(
       changeId: store.changeId ?? null,
       ...streamed.totals,
       contentSum: streamed.contentSum,
-      auditedTo: input.auditedTo.get(store.name) ?? 0,
+      auditedTo: input.audit.auditedTo.get(store.name) ?? 0,
+      distrust: distrustAfter(input, store, streamed.missed),
     },
     readBytes: streamed.readBytes,
+    judged: streamed.missed && {
+      store: store.name,
+      missedBlocks: streamed.missed.count,
+      ranges: streamed.missed.ranges(store.sizeBytes),
+    },
   }
+}
+
+/** What the next run is to think of the store's tracker. */
+function distrustAfter(
+  { header, audit, trust }: WritePointInput,
+  { name, sizeBytes }: CheckpointStore,
+  missed: MissedBlocks | undefined,
+): Distrust | null {
+  if (missed === undefined) return trust.get(name)?.distrust ?? null
+  if (missed.count > 0) return { since: header.point, what: missed.describe(sizeBytes) }
+  // The audit saw a difference that was not there a moment later: whoever is to blame, it proves no trust.
+  const what = audit.caught.get(name)
+  return what === undefined ? null : { since: header.point, what }
 }
 
 /** A tracked store of whose answer something was dropped as unchanged is told as refined. */

@@ -1,0 +1,171 @@
+import type { Range } from '../../model/extent.js'
+import {
+  blockCount,
+  DIGEST_BLOCK_BYTES,
+  FRAME_CONTENT_BYTES,
+  STATE_DIGEST,
+  STATE_ZERO,
+  WINDOW_BLOCKS,
+} from '../../model/geometry.js'
+import { MissedBlocks } from '../../model/missed-blocks.js'
+import type { CheckpointStore } from '../../trackers/tracker.js'
+import { FrameMemory } from '../backup/frame-memory.js'
+import type { ParentDigests } from '../backup/parent-digests.js'
+import type { TaskPool } from '../pool.js'
+import { PIECE_DATA } from '../tasks/read-chunk.js'
+import { TouchedBlocks } from './touched-blocks.js'
+
+/*
+ * Trackers are audited, not believed: blocks that the tracker called unchanged are read, and their digests compared
+ * with the stored ones. The place goes round the store from run to run. The tail is looked at every time, since that is
+ * where resizes that nobody noticed show; and blocks that the layer now guarantees to be zeroes, where the parent holds
+ * data, cost no reading and are as good a proof: so shows a store that shrank and grew back.
+ */
+
+/** How much an audit may read, and how long; `Infinity` for all of it. */
+export interface AuditBudget {
+  readonly bytes: number
+  readonly milliseconds: number
+}
+
+export interface AuditInput {
+  readonly store: CheckpointStore
+  readonly sourceKey: string
+  readonly changed: AsyncIterable<readonly Range[]>
+  readonly parent: ParentDigests
+  /** Digest block to begin at: where the last audit ended. */
+  readonly from: number
+  readonly budget: AuditBudget
+  readonly pool: TaskPool
+  readonly signal: AbortSignal
+  readonly onRead?: (bytes: number) => void
+}
+
+export interface AuditResult {
+  /** Where the next audit goes on. */
+  readonly next: number
+  readonly checkedBlocks: number
+  readonly readBytes: number
+  /** Whether every block was checked that the tracker called unchanged. */
+  readonly whole: boolean
+  readonly missed: MissedBlocks
+}
+
+const JOB_BLOCKS = FRAME_CONTENT_BYTES / DIGEST_BLOCK_BYTES
+/** Stretches of guaranteed zeroes cost no reading: they are stepped over in strides of this many jobs. */
+const STRIDE_JOBS = 16
+
+/**
+ * Audits one store within the budget. However small that is, the tail is checked and the place moves on by a mebibyte:
+ * so the rotation reaches every block.
+ */
+export async function auditStore(input: AuditInput): Promise<AuditResult> {
+  const { store, budget } = input
+  const blocks = blockCount(store.sizeBytes)
+  const run = new AuditRun(input, await TouchedBlocks.of(input.changed, blocks))
+  const deadline = performance.now() + budget.milliseconds
+  const start = input.from < blocks ? input.from : 0
+  const tail = Math.max(0, blocks - JOB_BLOCKS)
+  if (blocks > 0) await run.check(tail, blocks)
+  let at = start
+  let wrapped = false
+  let whole = blocks === 0
+  for (let steps = 0; !whole; steps++) {
+    if (steps > 0 && (run.readBytes >= budget.bytes || performance.now() >= deadline)) break
+    const left = Math.max(JOB_BLOCKS, Math.ceil((budget.bytes - run.readBytes) / DIGEST_BLOCK_BYTES))
+    const windowEnd = (Math.floor(at / WINDOW_BLOCKS) + 1) * WINDOW_BLOCKS
+    const end = Math.min(wrapped ? start : blocks, windowEnd, at + Math.min(JOB_BLOCKS * STRIDE_JOBS, left))
+    await run.check(at, end)
+    at = end
+    if (at === blocks) {
+      at = 0
+      wrapped = true
+    }
+    whole = wrapped && at >= start
+  }
+  return { next: at, checkedBlocks: run.checked, readBytes: run.readBytes, whole, missed: run.missed }
+}
+
+class AuditRun {
+  readonly missed = new MissedBlocks()
+  readBytes = 0
+  checked = 0
+  readonly #input: AuditInput
+  readonly #touched: TouchedBlocks
+  readonly #memory = new FrameMemory()
+  /** What the first call checked, the tail: the rotation may come to it too. */
+  #tail = { from: 0, end: 0 }
+
+  constructor(input: AuditInput, touched: TouchedBlocks) {
+    this.#input = input
+    this.#touched = touched
+  }
+
+  /** Checks the blocks of a range, except those that were checked by the first call. */
+  async check(from: number, end: number): Promise<void> {
+    const { parent, signal } = this.#input
+    signal.throwIfAborted()
+    const zero = await this.#guaranteedZeroes(from, end)
+    const toRead: number[] = []
+    for (let block = from; block < end; block++) {
+      if (block >= this.#tail.from && block < this.#tail.end) continue
+      // A block that the store's end moved over has another length than its digest was made of.
+      if (this.#touched.has(block) || parent.isForced(block)) continue
+      const state = (await parent.windowOf(block)).state[block % WINDOW_BLOCKS]
+      if (state !== STATE_DIGEST && state !== STATE_ZERO) continue
+      this.checked++
+      if (zero[block - from] === 0) toRead.push(block)
+      else if (state === STATE_DIGEST) this.missed.add(block)
+    }
+    if (this.#tail.end === 0) this.#tail = { from, end }
+    const jobs: number[][] = []
+    for (let i = 0; i < toRead.length; i += JOB_BLOCKS) jobs.push(toRead.slice(i, i + JOB_BLOCKS))
+    const outcomes = await Promise.allSettled(jobs.map((job) => this.#compare(job)))
+    // Each is waited for: nobody may read on when the checkpoint is gone.
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+  }
+
+  /** One byte a block: 1 where the layer guarantees that all of it reads as zeroes. */
+  async #guaranteedZeroes(from: number, end: number): Promise<Uint8Array> {
+    const { store, signal } = this.#input
+    const offset = from * DIGEST_BLOCK_BYTES
+    const length = Math.min(end * DIGEST_BLOCK_BYTES, store.sizeBytes) - offset
+    const zero = new Uint8Array(end - from)
+    for await (const page of store.allocatedExtents({ offset, length }, { signal })) {
+      for (const extent of page) {
+        if (extent.kind !== 'zero') continue
+        const extentEnd = extent.offset + extent.length
+        const first = Math.ceil(extent.offset / DIGEST_BLOCK_BYTES)
+        const last = extentEnd === store.sizeBytes ? end : Math.floor(extentEnd / DIGEST_BLOCK_BYTES)
+        zero.fill(1, Math.max(0, first - from), Math.max(0, last - from))
+      }
+    }
+    return zero
+  }
+
+  async #compare(blocks: readonly number[]): Promise<void> {
+    const { store, sourceKey, parent, pool } = this.#input
+    const pieces = new Float64Array(blocks.length * 3)
+    const state = new Uint8Array(blocks.length)
+    const digests = new Uint8Array(blocks.length * 16)
+    for (const [i, block] of blocks.entries()) {
+      const offset = block * DIGEST_BLOCK_BYTES
+      pieces.set([offset, Math.min(DIGEST_BLOCK_BYTES, store.sizeBytes - offset), PIECE_DATA], i * 3)
+      const window = await parent.windowOf(block)
+      state[i] = window.state[block % WINDOW_BLOCKS] ?? 0
+      digests.set(window.digest(block % WINDOW_BLOCKS), i * 16)
+    }
+    const bytes = blocks.length * DIGEST_BLOCK_BYTES
+    this.readBytes += bytes
+    const output = this.#memory.take()
+    const job = { output, source: store.source, sourceKey, pieces, expected: { state, digests }, level: 1 }
+    const [chunk] = await pool.run('readChunk', [job], bytes)
+    this.#memory.give(output)
+    this.#input.onRead?.(bytes)
+    const runs = chunk?.runs ?? []
+    for (let i = 0; i < runs.length; i += 3) {
+      const first = runs[i] ?? 0
+      for (let n = 0; n < (runs[i + 1] ?? 0); n++) this.missed.add(first + n)
+    }
+  }
+}
