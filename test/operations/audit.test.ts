@@ -64,7 +64,8 @@ async function expectRestoresTruth(world: World, point: number): Promise<void> {
   const manifest = points.find((candidate) => candidate.point === point)
   if (manifest === undefined) throw new Error(`no point #${point}`)
   const folder = join(temporaryFolder(), 'restored')
-  const request = { point: manifest, points, stores: undefined, to: { folder }, format: undefined, force: false, concurrentStores: 1 } as const
+  const to = { folder }
+  const request = { point: manifest, points, stores: undefined, to, format: undefined, force: false, concurrentStores: 1 }
   await restorePoint(world.environment, request, { signal })
   for (const name of world.names) {
     expect(readFileSync(join(folder, `${name}.raw`)).equals(world.content(name)), name).toBe(true)
