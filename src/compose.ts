@@ -86,6 +86,7 @@ export async function buildEnvironment(
       workers: workers === 'auto' ? availableParallelism() : workers,
     }),
     budget: new ByteBudget(memoryBytes),
+    readOwnMachine: async (read) => (await import('./trackers/qemu/machine/own-machine.js')).readOwnMachine(read),
     agent,
     command,
   }

@@ -11,6 +11,7 @@ export const layers = {
   'qemu-nbd': ['qemu-nbd', '--version'],
   'qemu-system-x86_64': ['qemu-system-x86_64', '--version'],
   'qemu-storage-daemon': ['qemu-storage-daemon', '--version'],
+  swtpm: ['swtpm', '--version'],
   nbdinfo: ['nbdinfo', '--version'],
   nbdcopy: ['nbdcopy', '--version'],
   /** It runs the python3 that comes first, which may lack the system's libnbd module. */

@@ -31,7 +31,7 @@ export async function restore(context: Context, machine: string, flags: RestoreF
     const board = await createProgressBoard(output)
     const progress = board.start(machine)
     try {
-      const { stores, configFiles } = await restorePoint(
+      const { stores, configFiles, start } = await restorePoint(
         environment,
         {
           point,
@@ -51,11 +51,17 @@ export async function restore(context: Context, machine: string, flags: RestoreF
           output.note(`${store}: warning: ${formatBytes(uncheckedBytes)} have no known digest and could not be checked`)
       }
       for (const path of configFiles) output.line(`configuration: ${path}`)
+      if (start?.kind === 'script') output.line(`start it: ${start.path}, which says what differs from the original`)
+      if (start?.kind === 'refused') {
+        output.note("no start.sh was made: the machine's command line can't be rewritten without guessing")
+        for (const reason of start.reasons) output.note(`  ${reason}`)
+        output.note('  What it was is in config/qemu/machine.json.')
+      }
       const tookMs = performance.now() - started
       output.line(
         `restored point #${point.point} in ${formatDuration(tookMs)}; every digest and content sum was checked`,
       )
-      output.result({ machine, point: point.point, time: point.time, stores, configFiles, tookMs: Math.round(tookMs) })
+      output.result({ machine, point: point.point, time: point.time, stores, configFiles, start, tookMs: Math.round(tookMs) })
     } finally {
       board.stop()
     }

@@ -2,6 +2,7 @@ import type { Codec } from '../compress/codec.js'
 import type { PruneRepository, ReadRepository } from '../repository/repository.js'
 import type { ByteBudget } from './byte-budget.js'
 import type { TaskPool } from './pool.js'
+import type { ReadOwnMachine } from './restore/own-machine.js'
 
 /** What reading operations work with; made by the composition root. */
 export interface ReadEnvironment {
@@ -11,6 +12,7 @@ export interface ReadEnvironment {
   readonly pool: TaskPool
   /** Bytes in flight over all machines and stores. */
   readonly budget: ByteBudget
+  readonly readOwnMachine: ReadOwnMachine
 }
 
 /** What writing operations work with. */

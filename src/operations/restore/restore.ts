@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import PQueue from 'p-queue'
 import { storeRecord } from '../../model/chain.js'
 import { RefpointError } from '../../model/errors.js'
@@ -9,6 +9,7 @@ import { ArchiveShelf, StoreChain } from '../chain-reader.js'
 import { composeStore } from '../compose/compose-store.js'
 import type { ReadEnvironment } from '../environment.js'
 import { restoreConfig, type RestoredConfig } from './restore-config.js'
+import { openOwnMachine, prepareStart, type RestoredStart, type StartTarget } from './restore-start.js'
 import { prepareQcow2 } from './qcow2-target.js'
 import { type DiskFormat, type RestoreTarget, prepareFile, prepareInPlace } from './target.js'
 
@@ -18,7 +19,10 @@ export interface RestoreRequest {
   /** Names of the stores to restore; all when undefined. */
   readonly stores: readonly string[] | undefined
   readonly to: { readonly folder: string } | { readonly writeTo: string }
-  /** Of new files; undefined for raw. What is written in place is always raw. */
+  /**
+   * Of new files; undefined for the format that each had, where the point knows it and it is one of these, else raw.
+   * What is written in place is always raw.
+   */
   readonly format: DiskFormat | undefined
   readonly force: boolean
   readonly concurrentStores: number
@@ -39,9 +43,17 @@ export interface RestoredStore {
   readonly uncheckedBytes: number
 }
 
+export interface RestoredPoint {
+  readonly stores: readonly RestoredStore[]
+  readonly configFiles: readonly string[]
+  /** Null where the point does not know how its machine is started, or not all of it was restored. */
+  readonly start: RestoredStart | null
+}
+
 /**
  * Restores stores of a point, each to its own sparse file `<folder>/<store>.<format>` or one onto an existing device or
- * file. Files appear under their names only when they are whole, checked and durable.
+ * file; a whole machine that knows how it is started gets a `start.sh` beside them. Files appear under their names only
+ * when they are whole, checked and durable.
  * @throws RefpointError `damaged` when a digest or a content sum does not hold; `usage` when something would be
  * overwritten without force.
  */
@@ -49,13 +61,14 @@ export async function restorePoint(
   environment: ReadEnvironment,
   request: RestoreRequest,
   options: RestoreOptions,
-): Promise<{ readonly stores: readonly RestoredStore[]; readonly configFiles: readonly string[] }> {
-  const { point, to, force, format = 'raw' } = request
+): Promise<RestoredPoint> {
+  const { point, to, force } = request
   const names = chooseStores(request)
   const attempt = randomUUID().slice(0, 8)
   if ('folder' in to) await mkdir(to.folder, { recursive: true, mode: 0o700 })
   const targets = new Map<string, RestoreTarget>()
   let config: RestoredConfig | undefined
+  let start: StartTarget | undefined
   const failed = new AbortController()
   const signal = AbortSignal.any([options.signal, failed.signal])
   await using shelf = new ArchiveShelf(environment.repository, environment.codec)
@@ -64,8 +77,10 @@ export async function restorePoint(
     const bySlot = new Map(request.points.map((entry) => [entry.point, entry]))
     const chains = new Map<string, StoreChain>()
     for (const name of names) chains.set(name, await StoreChain.open(shelf, point, name, bySlot))
+    const machine = 'folder' in to ? await openOwnMachine(shelf, point, environment.readOwnMachine) : undefined
     for (const name of names) {
       const sizeBytes = storeRecord(point, name)?.sizeBytes ?? 0
+      const format = request.format ?? formatOf(machine?.format(name))
       const target =
         'folder' in to
           ? await prepare[format](join(to.folder, `${name}.${format}`), sizeBytes, { force, attempt })
@@ -73,8 +88,17 @@ export async function restorePoint(
       targets.set(name, target)
     }
     // Small, and as likely to be refused as a store: told before hours of work, not after.
-    if ('folder' in to)
+    if ('folder' in to) {
       config = await restoreConfig(shelf, point, { folder: join(to.folder, 'config'), force, attempt })
+      if (machine !== undefined && names.length === point.stores.length) {
+        const stores = [...targets].map(([store, { finalPath, format }]) => ({
+          store,
+          file: basename(finalPath),
+          format,
+        }))
+        start = await prepareStart(machine, point, { folder: to.folder, stores, force, attempt })
+      }
+    }
     options.onTotal?.(names.reduce((sum, name) => sum + (storeRecord(point, name)?.sizeBytes ?? 0), 0))
     const queue = new PQueue({ concurrency: request.concurrentStores })
     const outcomes = await Promise.allSettled(
@@ -94,13 +118,17 @@ export async function restorePoint(
     if (failure !== undefined) throw failed.signal.aborted ? failed.signal.reason : failure.reason
     for (const target of targets.values()) await target.finish()
     await config?.finish()
+    // Last: what it starts is there.
+    await start?.finish()
     return {
       stores: outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : [])),
       configFiles: config?.paths ?? [],
+      start: start?.told ?? null,
     }
   } catch (error) {
     for (const target of targets.values()) await target.discard()
     await config?.discard()
+    await start?.discard()
     throw error
   } finally {
     for (const target of targets.values()) if (target.temporary !== null) await rm(target.temporary, { force: true })
@@ -108,6 +136,10 @@ export async function restorePoint(
 }
 
 const prepare = { raw: prepareFile, qcow2: prepareQcow2 } as const
+
+function formatOf(known: string | undefined): DiskFormat {
+  return known === 'qcow2' ? 'qcow2' : 'raw'
+}
 
 function chooseStores({ point, stores, to, format }: RestoreRequest): readonly string[] {
   const known = point.stores.map((store) => store.name)
