@@ -12,6 +12,7 @@ import type { WriteEnvironment } from './operations/environment.js'
 import { createPool } from './operations/pool.js'
 import { openRepository } from './repository/open.js'
 import type { PruneRepository } from './repository/repository.js'
+import type { RunReporter } from './operations/runs/run-reporter.js'
 import type { Tracker } from './trackers/tracker.js'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
@@ -59,6 +60,15 @@ export async function buildMachine(machine: MachineConfig): Promise<BackupMachin
     concurrentStores: machine.concurrentStores,
     audit: machine.audit,
   }
+}
+
+/** Tells of runs as the configuration says; loaded where runs are told of. */
+export async function buildRunReporter(
+  repository: PruneRepository,
+  settings: Omit<import('./compose-runs.js').ReporterSettings, 'version'>,
+): Promise<RunReporter> {
+  const runs = await import('./compose-runs.js')
+  return runs.buildRunReporter(repository, { ...settings, version })
 }
 
 export interface EnvironmentSettings {

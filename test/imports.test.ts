@@ -11,6 +11,7 @@ const src = resolve(import.meta.dirname, '../src')
 const may: Readonly<Record<string, readonly string[]>> = {
   model: [],
   files: ['model'],
+  programs: ['model'],
   nbd: ['model'],
   compress: ['model'],
   qmp: ['model'],
@@ -30,7 +31,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   cli: ['operations', 'config', 'model', 'repository', 'repository port'],
 }
 
-const compositionRoots = ['main.ts', 'index.ts', 'compose.ts', 'compose-disk.ts', 'worker.ts']
+const compositionRoots = ['main.ts', 'index.ts', 'compose.ts', 'compose-disk.ts', 'compose-runs.ts', 'worker.ts']
 
 function roomOf(file: string): string | undefined {
   const path = relative(src, file)

@@ -4,17 +4,21 @@ import { RefpointError } from '../model/errors.js'
 import type { BackupReport } from '../operations/backup/backup.js'
 import type { BackupEvent } from '../operations/backup/events.js'
 import type { WriteEnvironment } from '../operations/environment.js'
+import type { RunNotes } from '../operations/runs/run-reporter.js'
 import { type Context, type GlobalOptions, readConfig } from './context.js'
-import { describePoint } from './describe-point.js'
+import { describePoint, totals } from './describe-point.js'
 import { formatDuration } from './format.js'
 import { createProgressBoard, type Progress } from './progress.js'
+import { QuietlyLocked, toldAgain } from './quietly-locked.js'
 import { describeError } from './report-error.js'
+import { withRunsOn } from './reported-runs.js'
 
 export interface BackupFlags extends GlobalOptions {
   readonly all?: boolean
   readonly full?: boolean
   readonly incremental?: boolean
   readonly adopt?: boolean
+  readonly quietIfRunning?: boolean
 }
 
 /** `refpoint backup [machine…]`: one point of each machine, side by side within the configured concurrency. */
@@ -30,33 +34,32 @@ export async function backup(context: Context, names: readonly string[], flags: 
   const repository = await services.buildRepository(
     flags.repository === undefined ? config.repository : { path: flags.repository },
   )
-  const { workers, memoryBytes } = config
-  const environment = await services.buildEnvironment(repository, { workers, memoryBytes, command: context.command })
-  const board = await createProgressBoard(context.output)
-  const failures: { machine: string; error: unknown }[] = []
-  const reports: BackupReport[] = []
-  try {
-    const queue = new PQueue({ concurrency: config.concurrentMachines })
-    await Promise.all(
-      machines.map((machine) =>
-        queue.add(async () => {
+  await withRunsOn(context, { repository, settings: config, config }, 'backup', async ({ environment, runs }) => {
+    const board = await createProgressBoard(context.output)
+    const failures: MachineFailure[] = []
+    const reports: BackupReport[] = []
+    try {
+      const queue = new PQueue({ concurrency: config.concurrentMachines })
+      await queue.addAll(
+        machines.map((machine) => async () => {
           const progress = board.start(machine.name)
           try {
-            reports.push(await backupOne(context, environment, machine, flags, progress))
+            const take = (notes: RunNotes) => backupOne(context, environment, machine, flags, progress, notes)
+            reports.push(await runs.run('backup', machine.name, take))
           } catch (error) {
-            failures.push({ machine: machine.name, error })
-            if (machines.length > 1) tellFailure(context, machine.name, error)
+            const failure = { machine: machine.name, error: toldAgain(error, runs.timesSkipped(machine.name), flags) }
+            failures.push(failure)
+            if (machines.length > 1) tellFailure(context, failure)
           } finally {
             progress.done()
           }
         }),
-      ),
-    )
-  } finally {
-    board.stop()
-    await environment.pool[Symbol.asyncDispose]()
-  }
-  conclude(context, reports, failures, machines.length)
+      )
+    } finally {
+      board.stop()
+    }
+    conclude(context, reports, failures, machines.length)
+  })
 }
 
 function chooseMachines(config: Config, names: readonly string[], all: boolean): readonly MachineConfig[] {
@@ -82,6 +85,7 @@ async function backupOne(
   config: MachineConfig,
   flags: BackupFlags,
   progress: Progress,
+  notes: RunNotes,
 ): Promise<BackupReport> {
   const { output, signal } = context
   const { backupMachine } = await import('../operations/backup/backup.js')
@@ -93,13 +97,29 @@ async function backupOne(
       adopt: flags.adopt === true,
       signal,
       countFirst: output.interactive || output.json,
-      onEvent: (event) => tell(context, event, progress),
+      onEvent: (event) => {
+        tell(context, event, progress)
+        if (event.type === 'warning') notes.warn(event.message)
+      },
     })
+    noteFacts(report, notes)
     for (const line of describePoint(report.manifest, { perStore: output.interactive })) output.line(line)
     return report
   } finally {
     await machine.tracker[Symbol.asyncDispose]()
   }
+}
+
+function noteFacts({ manifest, readBytes, distrusted, history }: BackupReport, notes: RunNotes): void {
+  notes.fact('point', manifest.point)
+  notes.fact('point_timestamp_seconds', Date.parse(manifest.time) / 1000)
+  notes.fact('points', history.points)
+  notes.fact('chain_length', history.chainLength)
+  notes.fact('changed_bytes', totals(manifest).changedBytes)
+  notes.fact('read_bytes', readBytes)
+  notes.fact('stored_bytes', manifest.archive.bytes)
+  notes.fact('archives_bytes', history.archivesBytes)
+  notes.fact('distrusted_stores', distrusted.length)
 }
 
 function tell({ output }: Context, event: BackupEvent, progress: Progress): void {
@@ -137,7 +157,13 @@ const phases: Partial<Record<Extract<BackupEvent, { type: 'step' }>['step'], str
   archived: 'committing',
 }
 
-function tellFailure({ output }: Context, machine: string, error: unknown): void {
+interface MachineFailure {
+  readonly machine: string
+  readonly error: unknown
+}
+
+function tellFailure({ output }: Context, { machine, error }: MachineFailure): void {
+  if (error instanceof QuietlyLocked) return
   const { message, hint } = describeError(error)
   output.note(`${machine}: failed: ${message}`)
   if (hint !== undefined) output.note(`  ${hint}`)
@@ -160,20 +186,21 @@ function cancelled(signal: AbortSignal, reports: readonly BackupReport[]): unkno
 function conclude(
   { output, signal }: Context,
   reports: readonly BackupReport[],
-  failures: readonly { machine: string; error: unknown }[],
+  failures: readonly MachineFailure[],
   count: number,
 ): void {
   const [first] = failures
   if (first !== undefined && signal.aborted) throw cancelled(signal, reports)
   if (first !== undefined && count === 1) throw first.error
-  if (first !== undefined) {
+  const failed = failures.filter(({ error }) => !(error instanceof QuietlyLocked))
+  if (failed.length > 0) {
     throw new RefpointError(
       'machines-failed',
-      `${failures.length} of ${count} machines failed: ${failures.map((f) => f.machine).join(', ')}`,
+      `${failed.length} of ${count} machines failed: ${failed.map(({ machine }) => machine).join(', ')}`,
       {
         hint: 'Each is told above. The points of the others are committed.',
         fields: {
-          failed: failures.map(({ machine, error }) => ({ machine, ...describeError(error) })),
+          failed: failed.map(({ machine, error }) => ({ machine, ...describeError(error) })),
           committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
         },
       },
@@ -193,6 +220,7 @@ function conclude(
       },
     )
   }
+  if (first !== undefined) throw first.error
   output.result({ points: reports.map(({ manifest, readBytes, unfinished }) => ({ ...manifest, readBytes, unfinished })) })
   if (count > 1) {
     const took = Math.max(0, ...reports.map(({ manifest }) => manifest.durationMs))

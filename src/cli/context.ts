@@ -40,15 +40,19 @@ const withoutConfig = { workers: 'auto', memoryBytes: 64 * 1024 * 1024 } as cons
 export async function findRepository(
   context: Context,
   options: GlobalOptions,
-): Promise<{ repository: PruneRepository; settings: Pick<Config, 'workers' | 'memoryBytes'> }> {
+): Promise<{
+  repository: PruneRepository
+  settings: Pick<Config, 'workers' | 'memoryBytes'>
+  config: Config | undefined
+}> {
   const services = await context.services()
   if (options.repository !== undefined) {
     const repository = await services.buildRepository({ path: resolve(context.cwd, options.repository) })
-    return { repository, settings: withoutConfig }
+    return { repository, settings: withoutConfig, config: undefined }
   }
   try {
     const config = await readConfig(context, options)
-    return { repository: await services.buildRepository(config.repository), settings: config }
+    return { repository: await services.buildRepository(config.repository), settings: config, config }
   } catch (error) {
     if (!(error instanceof RefpointError) || error.code !== 'config' || options.config !== undefined) throw error
     throw new RefpointError(error.code, error.message, {

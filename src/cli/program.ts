@@ -79,6 +79,7 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .option('--all', 'every machine of the configuration')
     .addOption(new Option('--full', 'store everything').conflicts('incremental'))
     .option('--incremental', 'fail rather than store everything')
+    .option('--quiet-if-running', 'say nothing when the run before is still going, unless it is the second time in a row')
     .option('--adopt', 'go on with a machine that was backed up from another host so far')
     .addHelpText(
       'after',
@@ -175,5 +176,5 @@ Exit statuses:
   1 unexpected, or the system   11 locked by another run
   2 usage or configuration      12 wrong key
   3 some machines failed        13 damaged
-                                14 the tracker failed
+  4 somebody should look        14 the tracker failed
                                130 cancelled`

@@ -1,11 +1,13 @@
 import { inspect } from 'node:util'
 import { type ErrorCode, RefpointError } from '../model/errors.js'
 import type { Output } from './output.js'
+import { QuietlyLocked } from './quietly-locked.js'
 
 const statuses: Readonly<Record<ErrorCode, number>> = {
   usage: 2,
   config: 2,
   'machines-failed': 3,
+  attention: 4,
   'no-repository': 10,
   locked: 11,
   'wrong-key': 12,
@@ -34,6 +36,7 @@ export function exitStatus(error: unknown): number {
 export function reportError(error: unknown, output: Output, env: NodeJS.ProcessEnv = process.env): number {
   const report = describeError(error)
   if (report.code === 'unexpected' && isCommandLine(error)) return report.exitStatus
+  if (error instanceof QuietlyLocked && !output.json) return report.exitStatus
   output.note(`refpoint: ${report.message}`)
   if (report.hint !== undefined) output.note(report.hint)
   output.event({ type: 'error', ...report })

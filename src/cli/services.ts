@@ -1,6 +1,7 @@
 import type { Config, MachineConfig } from '../config/config.js'
 import type { BackupMachine } from '../operations/backup/backup.js'
 import type { WriteEnvironment } from '../operations/environment.js'
+import type { RunReporter, RunSinks } from '../operations/runs/run-reporter.js'
 import type { PruneRepository } from '../repository/repository.js'
 
 /** What the commands get from the composition root: they use ports and construct none. */
@@ -11,5 +12,14 @@ export interface Services {
     repository: PruneRepository,
     settings: { readonly workers: Config['workers']; readonly memoryBytes: number; readonly command: string },
   ): Promise<WriteEnvironment>
+  buildRunReporter(
+    repository: PruneRepository,
+    settings: {
+      readonly config: Pick<Config, 'notifiers' | 'metricsFile' | 'machines'> | undefined
+      readonly command: string
+      readonly onProblem: RunSinks['onProblem']
+      readonly describeError: RunSinks['describeError']
+    },
+  ): Promise<RunReporter>
   buildMachine(machine: MachineConfig): Promise<BackupMachine>
 }

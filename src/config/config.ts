@@ -10,6 +10,16 @@ export interface Config {
   readonly workers: number | 'auto'
   /** Content in flight over all machines together. */
   readonly memoryBytes: number
+  readonly notifiers: readonly Notifier[]
+  /** Where metrics are written to for Prometheus, absolute; undefined: nowhere. */
+  readonly metricsFile: string | undefined
+}
+
+/** A program that is told of runs. */
+export interface Notifier {
+  readonly on: readonly ('failure' | 'warning' | 'recovery')[]
+  readonly command: readonly string[]
+  readonly timeoutMs: number
 }
 
 export type MachineConfig = DiskMachineConfig | ImageMachineConfig | QemuMachineConfig

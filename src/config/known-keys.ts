@@ -16,6 +16,7 @@ export function keysAt(path: readonly PropertyKey[], document: Document): readon
 function descend(schema: z.core.$ZodType, part: PropertyKey): z.core.$ZodType | undefined {
   if (schema instanceof z.ZodObject) return schema.shape[String(part)]
   if (schema instanceof z.ZodRecord) return schema.valueType
+  if (schema instanceof z.ZodArray) return schema.element
   return undefined
 }
 

@@ -13,6 +13,8 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
     concurrentMachines: defaults.concurrency?.machines ?? 1,
     workers: defaults.compression?.workers ?? 'auto',
     memoryBytes: defaults.memory ?? 64 * 2 ** 20,
+    notifiers: (written.notify ?? []).map(({ on, run, timeout }) => ({ on, command: run, timeoutMs: timeout ?? 30_000 })),
+    metricsFile: written.metrics === undefined ? undefined : absolute(written.metrics.textfile),
     machines: Object.entries(written.machines).map(([name, machine]): MachineConfig => {
       const settings = {
         name,

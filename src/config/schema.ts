@@ -1,5 +1,6 @@
 import * as z from 'zod'
-import { durationExamples, parseDuration, parseSize, sizeExamples } from './units.js'
+import { metrics, notify } from './schema-runs.js'
+import { duration, integer, path, size } from './schema-values.js'
 
 /** Names of machines and stores become names of folders and of archive members. */
 const name = z
@@ -8,27 +9,6 @@ const name = z
     /^[a-z0-9][a-z0-9._-]{0,63}$/,
     'a name of at most 64 small letters, digits, ".", "_" and "-" that begins with a letter or digit',
   )
-
-const path = z.string('a path').min(1, 'a path')
-
-const size = z.union([z.string(), z.number()], sizeExamples).transform((value, context) => {
-  const bytes = parseSize(value)
-  if (bytes !== undefined) return bytes
-  context.addIssue({ code: 'custom', message: sizeExamples })
-  return z.NEVER
-})
-
-const duration = z.string(durationExamples).transform((value, context) => {
-  const milliseconds = parseDuration(value)
-  if (milliseconds !== undefined) return milliseconds
-  context.addIssue({ code: 'custom', message: durationExamples })
-  return z.NEVER
-})
-
-const integer = (minimum: number, maximum: number) => {
-  const message = `a whole number from ${minimum} to ${maximum}`
-  return z.int(message).min(minimum, message).max(maximum, message)
-}
 
 /** What one bit of a dirty bitmap can stand for. */
 function isGranularity(bytes: number): boolean {
@@ -116,6 +96,8 @@ export const configSchema = z.strictObject({
     z.strictObject({ path }, 'a path'),
   ),
   defaults: defaults.optional(),
+  notify: notify.optional(),
+  metrics: metrics.optional(),
   machines: z
     .record(name, machine, 'machines by name')
     .refine((record) => Object.keys(record).length > 0, 'at least one machine'),

@@ -38,6 +38,13 @@ export function storeChain(
   }
 }
 
+/** The archives that are needed to restore a point whole, itself included. @throws as `storeChain` does. */
+export function chainLength(point: PointManifest, bySlot: ReadonlyMap<number, PointManifest>): number {
+  const needed = new Set<number>()
+  for (const store of point.stores) for (const member of storeChain(point, store.name, bySlot)) needed.add(member.point)
+  return needed.size
+}
+
 function broken(point: PointManifest, store: string, what: string): RefpointError {
   return new RefpointError(
     'damaged',

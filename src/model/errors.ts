@@ -3,6 +3,7 @@
  *
  * - `usage`, `config`: the command line or the configuration is wrong (exit 2)
  * - `machines-failed`: some of several machines failed; each was reported (3)
+ * - `attention`: nothing failed, and somebody should look: a backup is overdue, say (4)
  * - `no-repository`: none there, or one of a format this version does not know (10)
  * - `locked`: another run or server holds what this one needs (11)
  * - `wrong-key`: encrypted for somebody else (12)
@@ -16,6 +17,7 @@ export type ErrorCode =
   | 'usage'
   | 'config'
   | 'machines-failed'
+  | 'attention'
   | 'no-repository'
   | 'locked'
   | 'wrong-key'

@@ -11,6 +11,12 @@ export interface ObjectInfo {
   readonly bytes: number
 }
 
+/** How much fits where the repository is. */
+export interface RepositoryRoom {
+  readonly freeBytes: number
+  readonly sizeBytes: number
+}
+
 /**
  * Reads objects. A name is a relative path of segments `[A-Za-z0-9][A-Za-z0-9._-]*` joined by `/`, at most 1,024
  * characters: anything else throws `usage` before storage is touched, so that no name can leave the repository.
@@ -33,13 +39,15 @@ export interface ReadRepository {
    * under names that no object can have, so that a place in other use is not taken for empty.
    */
   children(prefix: string): Promise<readonly string[]>
+  /** How much room there is; undefined where that can't be told, or there is no end to it. */
+  room(): Promise<RepositoryRoom | undefined>
 }
 
 export interface WriteRepository extends ReadRepository {
   /**
    * Stores an object durably: when the promise resolves it survives a power cut, and before that no reader sees it.
-   * Replaces an object of that name as a whole (only lock heartbeats, and the record of a machine that is adopted, are
-   * replaced). Nothing is left when it fails.
+   * Replaces an object of that name as a whole (only lock heartbeats, records of runs, and the record of a machine that is
+   * adopted, are replaced). Nothing is left when it fails.
    */
   put(name: string, content: ByteStream, options?: { readonly signal?: AbortSignal }): Promise<ObjectInfo>
   /**

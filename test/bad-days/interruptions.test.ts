@@ -45,7 +45,7 @@ it.each(['SIGINT', 'SIGTERM'] as const)('ends on %s during a backup: 130, nothin
   const first = contentOf(1, bytes)
   writeFileSync(scene.path('root.img'), first)
   await scene.ok(['backup'])
-  const before = filesBelow(join(scene.repository, 'machines/web01')).filter((name) => !name.startsWith('locks'))
+  const before = filesBelow(join(scene.repository, 'machines/web01')).filter((name) => !/^(locks|runs)\//.test(name))
   const second = changed(first, 2, 3)
   writeFileSync(scene.path('root.img'), second)
 
@@ -57,7 +57,7 @@ it.each(['SIGINT', 'SIGTERM'] as const)('ends on %s during a backup: 130, nothin
   const told = await running.told
   expectTold(told, 130, new RegExp(`cancelled by ${signal}`), /nothing is lost/)
   expect(told.stdout).toBe('')
-  const after = filesBelow(join(scene.repository, 'machines/web01')).filter((name) => !name.startsWith('locks'))
+  const after = filesBelow(join(scene.repository, 'machines/web01')).filter((name) => !/^(locks|runs)\//.test(name))
   expect(after).toEqual(before)
 
   scene.configure(quick)

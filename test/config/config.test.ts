@@ -24,6 +24,8 @@ describe('a configuration', () => {
       repository: { path: '/srv/backup' },
       concurrentMachines: 1,
       workers: 'auto',
+      notifiers: [],
+      metricsFile: undefined,
       memoryBytes: 64 * 2 ** 20,
       machines: [
         {

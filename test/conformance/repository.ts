@@ -24,6 +24,15 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
       expect(await repository.sweep('')).toBe(0)
     })
 
+    it('tells how much room there is, or that it can not be told', async () => {
+      const repository = await make()
+      await repository.put('a', [bytes('there')])
+      const room = await repository.room()
+      if (room === undefined) return
+      expect(room.freeBytes).toBeGreaterThan(0)
+      expect(room.sizeBytes).toBeGreaterThanOrEqual(room.freeBytes)
+    })
+
     it('stores and gives back what was put, in pieces of any size', async () => {
       const repository = await make()
       const pieces = Array.from({ length: 2500 }, (_, i) => new Uint8Array((i * 37) % 9000).fill(i & 255))

@@ -108,6 +108,7 @@ it.each([
     stat: (name) => repository.stat(name),
     list: (prefix) => repository.list(prefix),
     children: (prefix) => repository.children(prefix),
+    room: () => repository.room(),
     put: (name, content, options) => repository.put(name, content, options),
     async claim(name, bytes) {
       if (name.includes('/free-')) throw gone

@@ -3,6 +3,7 @@ import { openMachine } from '../../repository/machine.js'
 import { commitPoint } from '../../repository/commit.js'
 import { acquireLease, type Lease } from '../../repository/lease.js'
 import { readManifests } from '../../repository/manifests.js'
+import { chainLength } from '../../model/chain.js'
 import { RefpointError } from '../../model/errors.js'
 import type { PointManifest, StoreRecord } from '../../model/manifest.js'
 import { type BackupPlan, type BackupRequest, planBackup } from '../../model/planner.js'
@@ -52,6 +53,13 @@ export interface BackupReport {
    * The point is there to stay, and the next run makes good for it; each was told as a warning.
    */
   readonly unfinished: readonly string[]
+  /** Of the machine, this point included. */
+  readonly history: {
+    readonly points: number
+    readonly archivesBytes: number
+    /** Archives that this point needs. */
+    readonly chainLength: number
+  }
 }
 
 /**
@@ -235,7 +243,8 @@ class BackupRun {
     this.#options.onEvent?.({ type: 'plan', machine: this.#machine.name, parent: plan.parent, stores: plan.stores })
     this.#step('planned')
     const committed = await this.#write(checkpoint, asked, plan, audit, points, lease, machineUuid, shelf, signal)
-    return { ...committed, unfinished: [] }
+    const history = historyWith(points, committed.manifest)
+    return { ...committed, unfinished: [], history }
   }
 
   #plan(asked: readonly Asked[], parent: PointManifest | undefined, parentProblem: string | undefined) {
@@ -368,6 +377,15 @@ class BackupRun {
 /** Whether what failed was the reading of an earlier point's archive. */
 function isArchiveDamage(error: unknown): error is RefpointError {
   return error instanceof RefpointError && error.code === 'damaged' && 'archive' in error.fields
+}
+
+function historyWith(points: readonly PointManifest[], newest: PointManifest): BackupReport['history'] {
+  const all = [...points, newest]
+  return {
+    points: all.length,
+    archivesBytes: all.reduce((sum, { archive }) => sum + archive.bytes, 0),
+    chainLength: chainLength(newest, new Map(all.map((point) => [point.point, point]))),
+  }
 }
 
 /** The point that an archive is of; readers name it by its place, of which its name is the end. */

@@ -1,10 +1,10 @@
-import { lstat } from 'node:fs/promises'
+import { lstat, statfs } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Files } from '../../files/files.js'
 import { nodeFiles } from '../../files/node-files.js'
 import type { ObjectLocation } from '../../model/location.js'
 import { checkName, checkPrefix } from '../names.js'
-import type { ByteStream, ObjectInfo, PruneRepository } from '../repository.js'
+import type { ByteStream, ObjectInfo, PruneRepository, RepositoryRoom } from '../repository.js'
 import { claimFile } from './claim-file.js'
 import { Folders, symbolicLink } from './folders.js'
 import { readSmallFile } from './read-small-file.js'
@@ -69,6 +69,13 @@ class LocalRepository implements PruneRepository {
     if (folder === undefined) return []
     const entries = await listFolder(folder)
     return entries.map((entry) => entry.name).filter((name) => !isTemporary(name)).sort()
+  }
+
+  async room(): Promise<RepositoryRoom> {
+    return await doing('look at', this.#root, async () => {
+      const { bavail, blocks, bsize } = await statfs(this.#root)
+      return { freeBytes: bavail * bsize, sizeBytes: blocks * bsize }
+    })
   }
 
   async put(name: string, content: ByteStream, options: { readonly signal?: AbortSignal } = {}): Promise<ObjectInfo> {

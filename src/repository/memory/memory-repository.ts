@@ -46,6 +46,9 @@ export function memoryRepository(): PruneRepository {
       const skip = prefix === '' ? 0 : prefix.length + 1
       return [...new Set(below(prefix).map((name) => name.slice(skip).split('/', 1).join('')))].sort()
     },
+    async room() {
+      return undefined
+    },
     async put(name, content, { signal } = {}) {
       checkName(name)
       const buffer = await gather(content, signal)

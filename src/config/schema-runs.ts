@@ -1,0 +1,22 @@
+import * as z from 'zod'
+import { duration, path } from './schema-values.js'
+
+/** A program and its arguments; no shell looks at them unless it is the program. */
+const program = z.array(z.string(), 'a program and its arguments, such as [/usr/local/bin/page-me]').min(1)
+
+/** How long a program of the user's may take. */
+const patience = duration.refine((time) => time >= 100 && time <= 24 * 3600e3, 'at least 100ms and at most 24h')
+
+/** Who is told of runs, and of which. */
+export const notify = z.array(
+  z.strictObject({
+    on: z
+      .array(z.enum(['failure', 'warning', 'recovery'], '"failure", "warning" or "recovery"'), 'a list')
+      .min(1, 'at least one of failure, warning and recovery'),
+    run: program,
+    timeout: patience.optional(),
+  }),
+  'a list of notifiers, such as [{ on: [failure], run: [/usr/local/bin/page-me] }]',
+)
+
+export const metrics = z.strictObject({ textfile: path.endsWith('.prom', 'a path that ends in ".prom"') })
