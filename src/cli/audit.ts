@@ -3,6 +3,7 @@ import type { AuditFinding } from '../operations/audit/audit-machine.js'
 import { type Context, type GlobalOptions, readConfig } from './context.js'
 import { formatBytes, formatDuration } from './format.js'
 import { createProgressBoard } from './progress.js'
+import { withRunsOn } from './reported-runs.js'
 
 export interface AuditFlags extends GlobalOptions {
   readonly full?: boolean
@@ -28,37 +29,39 @@ export async function audit(context: Context, name: string, flags: AuditFlags): 
   const repository = await services.buildRepository(
     flags.repository === undefined ? config.repository : { path: flags.repository },
   )
-  const { workers, memoryBytes } = config
-  const environment = await services.buildEnvironment(repository, { workers, memoryBytes, command: context.command })
   const { auditMachine } = await import('../operations/audit/audit-machine.js')
-  const board = await createProgressBoard(output)
-  const progress = board.start(name)
-  try {
-    const machine = await services.buildMachine(machineConfig)
+  await withRunsOn(context, { repository, settings: config, config }, 'audit', async ({ environment, runs }) => {
+    const board = await createProgressBoard(output)
+    const progress = board.start(name)
     try {
-      const report = await auditMachine(environment, machine, {
-        whole: flags.full === true,
-        signal,
-        onTotal: (total) => progress.total(total),
-        onBytes: (read) => progress.advance(read),
-        onWarning: (message) => {
-          output.note(`${name}: warning: ${message}`)
-          output.event({ type: 'warning', machine: name, message })
-        },
+      await runs.run('audit', name, async (notes) => {
+        const machine = await services.buildMachine(machineConfig)
+        try {
+          const report = await auditMachine(environment, machine, {
+            whole: flags.full === true,
+            signal,
+            onTotal: (total) => progress.total(total),
+            onBytes: (read) => progress.advance(read),
+            onWarning: (message) => {
+              notes.warn(message)
+              output.note(`${name}: warning: ${message}`)
+              output.event({ type: 'warning', machine: name, message })
+            },
+          })
+          board.stop()
+          for (const store of report.stores) output.line(`${name}: ${describe(store)}`)
+          throwIfCaught(name, report.manifest.point, report.stores)
+          const { point, against, durationMs } = report.manifest
+          output.line(`${name}: audit #${point} against point #${against} took ${formatDuration(durationMs)}`)
+          output.result({ ...report.manifest, stores: report.stores })
+        } finally {
+          await machine.tracker[Symbol.asyncDispose]()
+        }
       })
-      board.stop()
-      for (const store of report.stores) output.line(`${name}: ${describe(store)}`)
-      throwIfCaught(name, report.manifest.point, report.stores)
-      const { point, against, durationMs } = report.manifest
-      output.line(`${name}: audit #${point} against point #${against} took ${formatDuration(durationMs)}`)
-      output.result({ ...report.manifest, stores: report.stores })
     } finally {
-      await machine.tracker[Symbol.asyncDispose]()
+      board.stop()
     }
-  } finally {
-    board.stop()
-    await environment.pool[Symbol.asyncDispose]()
-  }
+  })
 }
 
 function describe(store: AuditFinding): string {

@@ -274,7 +274,7 @@ class BackupRun {
     machineUuid: string,
     shelf: ArchiveShelf,
     signal: AbortSignal,
-  ): Promise<Omit<BackupReport, 'unfinished'>> {
+  ): Promise<Omit<BackupReport, 'unfinished' | 'history'>> {
     const { repository, repositoryId, agent } = this.#environment
     // The archive says of itself what its manifest says of it; readers hold the two against each other.
     const identity = {
