@@ -9,6 +9,7 @@ import { type FleecingSettings, findRoom } from './fleecing-room.js'
 import { freezeDisks } from './frozen-disks.js'
 import { LiveCheckpoint, takeOut } from './live-checkpoint.js'
 import { LiveStore } from './live-store.js'
+import { describeMachine } from './machine/describe.js'
 import { runNames } from './names.js'
 import { nbdSocketPath } from './nbd-socket.js'
 import { openSession, type Session } from './session.js'
@@ -111,6 +112,7 @@ class QemuTracker implements Tracker {
     const leftovers = await tearDown(monitor, { prefix, tag, qemu })
     await removeBitmaps(monitor, tag, instantsOf(previous))
     const { disks, warnings } = await findDisks(monitor, exclude)
+    const described = await describeMachine(monitor.client, this.#options.qmp)
     const room = await findRoom(fleecing, disks)
     const { folder } = room
     await removeAreaFiles(folder, prefix)
@@ -125,6 +127,7 @@ class QemuTracker implements Tracker {
         signal,
         quiesced: (instant) => instant(),
       })
+      const own = await described.copy(new Map(disks.map(({ device, name }) => [device, name])), time)
       signal.throwIfAborted()
       const stores = planned.map(
         (disk, index) =>
@@ -144,8 +147,8 @@ class QemuTracker implements Tracker {
         time,
         consistency: 'crash',
         stores,
-        files: [],
-        warnings: [...leftovers.stuck.map(stuckFilter), ...warnings],
+        files: own.files,
+        warnings: [...leftovers.stuck.map(stuckFilter), ...warnings, ...own.warnings],
         ended: () => this.#live.delete(checkpoint),
       })
       this.#live.add(checkpoint)

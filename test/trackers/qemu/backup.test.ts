@@ -39,7 +39,7 @@ async function takePoint(scene: Scene): Promise<readonly StoredDisk[]> {
 /** The turn of each disk in a restored point, each checked to be one instant of itself. */
 async function turnsOf(scene: Scene, point: number): Promise<number[]> {
   const folder = scene.path(`restored-${point}`)
-  await scene.ok(['restore', 'web01', '--at', String(point), '--to', folder])
+  await scene.ok(['restore', 'web01', '--at', String(point), '--to', folder, '--format', 'raw'])
   return await Promise.all([guestTurn(join(folder, 'root.raw'), 0), guestTurn(join(folder, 'data.raw'), 1)])
 }
 

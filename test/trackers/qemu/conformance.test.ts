@@ -16,7 +16,7 @@ async function running(format: 'qcow2' | 'raw'): Promise<TrackedMachine> {
     tracker: machine.tracker(),
     another: () => machine.tracker(),
     stores: disks,
-    files: [],
+    files: ['qemu/machine.json'],
     write: async (store, bytes, offset) => await machine.qemu.write(virtioDisk(store), bytes, offset),
     zero: async (store, offset, length) => await machine.qemu.zero(virtioDisk(store), offset, length),
     openSource: openLiveSource,

@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import type { MachineDisk } from './document.js'
+import { parseAnswer } from './qmp-commands.js'
 import { imagePath, type OpenFile } from './open-images.js'
 
 interface Image {
@@ -48,7 +49,7 @@ export async function readBlockDevices(
   { workingDirectory, open }: { readonly workingDirectory: string; readonly open: readonly OpenFile[] },
 ): Promise<BlockDevice[]> {
   const found: BlockDevice[] = []
-  for (const { device, qdev, removable, inserted } of blockDevices.parse(answer)) {
+  for (const { device, qdev, removable, inserted } of parseAnswer(blockDevices, 'query-block', answer)) {
     if (inserted === undefined) continue
     const images: MachineDisk['images'] = []
     for (let at: Image | undefined = inserted.image; at !== undefined; at = at['backing-image']) {

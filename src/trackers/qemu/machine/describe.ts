@@ -1,12 +1,13 @@
 import { basename } from 'node:path'
 import * as z from 'zod'
+import { RefpointError } from '../../../model/errors.js'
 import type { MachineFile } from '../../tracker.js'
 import { type BlockDevice, readBlockDevices } from './block-devices.js'
 import { MACHINE_DOCUMENT, type MachineDocument, type MachineFirmware, type MachineProcess } from './document.js'
 import { copyFirmware, firmwareSlot } from './firmware.js'
 import { type OpenFile, openFilesOf } from './open-images.js'
 import { findProcess } from './process.js'
-import type { QmpCommands } from './qmp-commands.js'
+import { parseAnswer, type QmpCommands } from './qmp-commands.js'
 import { copyTpms } from './tpm.js'
 
 /** Of answers that go along as they came, all together. */
@@ -19,6 +20,9 @@ const answers = [
   'query-cpus-fast',
   'query-memory-size-summary',
 ]
+
+const named = z.looseObject({ name: z.string().optional() })
+const identified = z.looseObject({ UUID: z.string() })
 
 /** A machine, asked before a checkpoint puts anything of its own between disks and guest. */
 export interface DescribedMachine {
@@ -55,7 +59,13 @@ export async function describeMachine(qmp: QmpCommands, socketPath: string): Pro
     processProblem = (error as Error).message
   }
   const told = new Map<string, unknown>()
-  for (const command of answers) told.set(command, await qmp.execute(command).catch(() => null))
+  for (const command of answers) {
+    // Each node once; QEMU would else tell what is below it with each of them again.
+    const args = command === 'query-named-block-nodes' ? { flat: true } : {}
+    // A QEMU that was built without TPMs has no such command.
+    const none = command === 'query-tpm' ? [] : undefined
+    told.set(command, await qmp.execute(command, args).catch((error: unknown) => orThrow(none, error)))
+  }
   const workingDirectory = process?.workingDirectory ?? '/'
   const devices = await readBlockDevices(told.get('query-block'), { workingDirectory, open })
   const slots = new Map<string, string>()
@@ -71,8 +81,8 @@ export async function describeMachine(qmp: QmpCommands, socketPath: string): Pro
   const about = {
     format: 1 as const,
     qemu: { version: `${major}.${minor}.${micro}`, package: build },
-    name: (await answer(qmp, 'query-name', z.looseObject({ name: z.string().optional() })))?.name ?? null,
-    uuid: uuidOf((await answer(qmp, 'query-uuid', z.looseObject({ UUID: z.string() })))?.UUID),
+    name: parseAnswer(named, 'query-name', await qmp.execute('query-name')).name ?? null,
+    uuid: uuidOf(parseAnswer(identified, 'query-uuid', await qmp.execute('query-uuid')).UUID),
     machineType: (await property(qmp, 'type')).replace(/-machine$/, '') || null,
     process: process ?? null,
     processProblem,
@@ -89,7 +99,7 @@ export async function describeMachine(qmp: QmpCommands, socketPath: string): Pro
         firmware.push(copied.firmware)
         files.push(...copied.files)
       }
-      const tpm = await copyTpms(told.get('query-tpm') ?? [], process)
+      const tpm = await copyTpms(told.get('query-tpm'), process)
       files.push(...tpm.files)
       const document: MachineDocument = {
         ...about,
@@ -102,6 +112,12 @@ export async function describeMachine(qmp: QmpCommands, socketPath: string): Pro
       return { document, files: [{ path: MACHINE_DOCUMENT, content }, ...files], warnings: warningsOf(document) }
     },
   }
+}
+
+/** What stands for the answer of a command that QEMU refused. */
+function orThrow(answer: unknown, error: unknown): unknown {
+  if (answer !== undefined && error instanceof RefpointError && 'class' in error.fields) return answer
+  throw error
 }
 
 function warningsOf({ processProblem, firmware, tpms }: MachineDocument): string[] {
@@ -125,12 +141,8 @@ async function property(qmp: QmpCommands, name: string): Promise<string> {
   }
 }
 
-async function answer<T>(qmp: QmpCommands, command: string, schema: z.ZodType<T>): Promise<T | undefined> {
-  return schema.safeParse(await qmp.execute(command)).data
-}
-
-function uuidOf(uuid: string | undefined): string | null {
-  return uuid === undefined || /^[0-]*$/.test(uuid) ? null : uuid
+function uuidOf(uuid: string): string | null {
+  return /^[0-]*$/.test(uuid) ? null : uuid
 }
 
 /** A machine of thousands of devices tells more than belongs into every point. */

@@ -5,6 +5,7 @@ import * as z from 'zod'
 import type { MachineFile } from '../../tracker.js'
 import { MACHINE_FOLDER, type MachineProcess, type MachineTpm } from './document.js'
 import { boundSockets, readArguments, socketInodes } from './process.js'
+import { parseAnswer } from './qmp-commands.js'
 import { readRegularFile } from './regular-file.js'
 import { parseCommandLine } from './start/command-line.js'
 import { parseOptionValue, valueOf } from './start/option-value.js'
@@ -27,7 +28,7 @@ export async function copyTpms(
 ): Promise<{ tpms: MachineTpm[]; files: MachineFile[] }> {
   const files: MachineFile[] = []
   const tpms: MachineTpm[] = []
-  for (const { id, options } of tpmList.parse(answer)) {
+  for (const { id, options } of parseAnswer(tpmList, 'query-tpm', answer)) {
     const told = { id, type: options.type, chardev: options.data?.chardev ?? null, commandLine: [], files: [] }
     if (options.type !== 'emulator') {
       tpms.push({ ...told, problem: null })
