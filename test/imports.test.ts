@@ -21,6 +21,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'trackers/image': ['model', 'nbd', 'files', 'tracker port'],
   /** What trackers of dirty bitmaps have in common. */
   'trackers/bitmaps': ['model', 'nbd', 'tracker port'],
+  'trackers/qcow2': ['model', 'nbd', 'qmp', 'tracker port', 'trackers/bitmaps'],
   'trackers/qemu': ['model', 'nbd', 'files', 'qmp', 'tracker port', 'trackers/bitmaps'],
   'repository port': ['model'],
   repository: ['model', 'files', 'repository port'],
