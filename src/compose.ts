@@ -46,6 +46,8 @@ export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
       })
     case 'qemu':
       return (await import('./trackers/qemu/qemu-tracker.js')).createQemuTracker({ ...machine, waitMs: turnMs })
+    case 'qcow2':
+      return await (await import('./compose-offline.js')).buildOfflineTracker(machine.stores)
   }
 }
 

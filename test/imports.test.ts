@@ -23,6 +23,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'trackers/bitmaps': ['model', 'nbd', 'tracker port'],
   'trackers/qcow2': ['model', 'nbd', 'qmp', 'tracker port', 'trackers/bitmaps'],
   'trackers/qemu': ['model', 'nbd', 'files', 'qmp', 'tracker port', 'trackers/bitmaps'],
+  'trackers/combined': ['model', 'tracker port'],
   'repository port': ['model'],
   repository: ['model', 'files', 'repository port'],
   'repository/local': ['model', 'files', 'repository port', 'repository'],
@@ -32,7 +33,15 @@ const may: Readonly<Record<string, readonly string[]>> = {
   cli: ['operations', 'config', 'model', 'repository', 'repository port'],
 }
 
-const compositionRoots = ['main.ts', 'index.ts', 'compose.ts', 'compose-disk.ts', 'compose-runs.ts', 'worker.ts']
+const compositionRoots = [
+  'main.ts',
+  'index.ts',
+  'compose.ts',
+  'compose-disk.ts',
+  'compose-offline.ts',
+  'compose-runs.ts',
+  'worker.ts',
+]
 
 function roomOf(file: string): string | undefined {
   const path = relative(src, file)

@@ -22,7 +22,7 @@ export interface Notifier {
   readonly timeoutMs: number
 }
 
-export type MachineConfig = DiskMachineConfig | ImageMachineConfig | QemuMachineConfig
+export type MachineConfig = DiskMachineConfig | ImageMachineConfig | QemuMachineConfig | Qcow2MachineConfig
 
 interface MachineSettings {
   readonly name: string
@@ -57,4 +57,17 @@ export interface QemuMachineConfig extends MachineSettings {
   readonly fleecing: { readonly folder: string | undefined; readonly limitBytes: number | undefined }
   /** What one bit of a dirty bitmap stands for; undefined: by the disk's size. */
   readonly granularityBytes: number | undefined
+}
+
+export interface Qcow2MachineConfig extends MachineSettings {
+  readonly tracker: 'qcow2'
+  readonly stores: Readonly<Record<string, DiskImageConfig>>
+}
+
+/** An image of a machine's disk, for which the configuration vouches. */
+export interface DiskImageConfig {
+  readonly path: string
+  readonly format: 'qcow2' | 'raw'
+  /** What backs it; left out where nothing does. */
+  readonly backing?: DiskImageConfig
 }

@@ -77,15 +77,18 @@ function misspeltTracker(path: Path, document: Document): string | undefined {
 }
 
 function tracker(path: Path, document: Document): string {
-  const known = ['disk', 'image', 'qemu']
-  const listed = 'disk, image or qemu'
+  const known = ['disk', 'image', 'qemu', 'qcow2']
   const machine = document.getIn(path)
-  if (!isMap(machine)) return `is missing: a machine has a tracker (${listed})`
+  if (!isMap(machine)) return `is missing: a machine has a tracker (${anyOf(known)})`
   const found = machine.get('tracker')
-  if (found === undefined) return `is missing: expected ${listed}`
+  if (found === undefined) return `is missing: expected ${anyOf(known)}`
   const near = typeof found === 'string' ? closest(found, known) : undefined
   const meant = near !== undefined && distance(String(found), near) <= 2 ? `; did you mean "${near}"?` : ''
-  return `expected ${listed}, found ${show(found)}${meant}`
+  return `expected ${anyOf(known)}, found ${show(found)}${meant}`
+}
+
+function anyOf(names: readonly string[]): string {
+  return `${names.slice(0, -1).join(', ')} or ${names.at(-1)}`
 }
 
 function show(value: unknown): string {

@@ -1,6 +1,6 @@
 import { dirname, resolve } from 'node:path'
-import type { Config, MachineConfig } from './config.js'
-import type { ConfigFile } from './schema.js'
+import type { Config, DiskImageConfig, MachineConfig } from './config.js'
+import type { ConfigFile, WrittenImage } from './schema.js'
 
 /** Fills in the defaults, and makes paths absolute: relative ones are relative to the folder of `file`. */
 export function resolveConfig(written: ConfigFile, file: string): Config {
@@ -43,6 +43,10 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
           granularityBytes: machine.granularity,
         }
       }
+      if (machine.tracker === 'qcow2') {
+        const stores = mapValues(machine.stores, (image) => resolveImage(image, absolute))
+        return { ...settings, tracker: 'qcow2', stores }
+      }
       return {
         ...settings,
         tracker: 'image',
@@ -59,6 +63,14 @@ type Audit = NonNullable<ConfigFile['defaults']>['audit']
 
 function auditMs(audit: Audit): number | undefined {
   return audit?.seconds === undefined ? audit?.time : audit.seconds * 1000
+}
+
+function resolveImage({ path, format, backing }: WrittenImage, absolute: (path: string) => string): DiskImageConfig {
+  return {
+    path: absolute(path),
+    format,
+    ...(backing === undefined ? {} : { backing: resolveImage(backing, absolute) }),
+  }
 }
 
 function mapValues<From, To>(record: Readonly<Record<string, From>>, to: (value: From) => To): Record<string, To> {

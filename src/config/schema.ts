@@ -54,6 +54,26 @@ const stores = <Store extends z.ZodType>(store: Store) =>
     .record(name, store, 'stores by name, such as "root: …"')
     .refine((record) => Object.keys(record).length > 0, 'at least one store')
 
+/** An image of a disk as `config.ts` has it, paths as they are written. */
+export interface WrittenImage {
+  path: string
+  format: 'qcow2' | 'raw'
+  backing?: WrittenImage | undefined
+}
+
+const imageFormat = z.enum(['qcow2', 'raw'], '"qcow2" or "raw"')
+const backing: z.ZodType<WrittenImage> = z.lazy(() =>
+  z.strictObject({ path, format: imageFormat, backing: backing.optional() }, 'an image: { path: …, format: … }'),
+)
+/** A path alone is that of a qcow2 image. */
+const diskImage = z.preprocess(
+  (value) => (typeof value === 'string' ? { path: value } : value),
+  z.strictObject(
+    { path, format: imageFormat.default('qcow2'), backing: backing.optional() },
+    'a path, or { path: …, format: …, backing: … }',
+  ),
+)
+
 const machine = z.discriminatedUnion('tracker', [
   z.strictObject({
     tracker: z.literal('disk'),
@@ -84,6 +104,12 @@ const machine = z.discriminatedUnion('tracker', [
       })
       .optional(),
     granularity: size.refine(isGranularity, 'a power of two from 4KiB to 16MiB').optional(),
+    files: z.record(memberPath, path).optional(),
+    ...overrides,
+  }),
+  z.strictObject({
+    tracker: z.literal('qcow2'),
+    stores: stores(diskImage),
     files: z.record(memberPath, path).optional(),
     ...overrides,
   }),

@@ -28,6 +28,11 @@ export interface CheckpointOptions {
   readonly owner: Owner
   /** The last committed reference point. Must stay answerable until `release` is called with a newer one. */
   readonly previous: ReferencePoint | undefined
+  /**
+   * The content of one of the machine's own files (`Checkpoint.files`) in the newest point that has it; undefined where
+   * none has. Read when asked for; may be called until the checkpoint is taken.
+   */
+  readonly recall: (path: string) => Promise<Uint8Array | undefined>
   readonly signal: AbortSignal
 }
 

@@ -110,6 +110,33 @@ machines:
     expect(refusal(text(', fleecing: { limit: 1MiB }')).message).toContain('expected at least 16MiB')
   })
 
+  test('takes images of a machine that is shut down, each with what backs it', () => {
+    const config = parseConfig(
+      `repository: /b
+machines:
+  web01:
+    tracker: qcow2
+    stores:
+      root: ./root.qcow2
+      data: { path: data.img, backing: { path: /base/b.qcow2, format: qcow2, backing: { path: c, format: raw } } }
+      swap: { path: swap.raw, format: raw }
+`,
+      '/srv/refpoint.yaml',
+    )
+    expect(config.machines[0]).toMatchObject({
+      tracker: 'qcow2',
+      stores: {
+        root: { path: '/srv/root.qcow2', format: 'qcow2' },
+        data: {
+          path: '/srv/data.img',
+          format: 'qcow2',
+          backing: { path: '/base/b.qcow2', format: 'qcow2', backing: { path: '/srv/c', format: 'raw' } },
+        },
+        swap: { path: '/srv/swap.raw', format: 'raw' },
+      },
+    })
+  })
+
   const machine = (body: string): string => `repository: /b\nmachines:\n  web01:\n    ${body}\n`
   test.each([
     [
@@ -150,9 +177,9 @@ machines:
     [
       'a misspelt tracker',
       machine('tracker: dsk\n    stores: { root: /r }'),
-      ':4:14: machines.web01.tracker: expected disk, image or qemu, found "dsk"; did you mean "disk"?',
+      ':4:14: machines.web01.tracker: expected disk, image, qemu or qcow2, found "dsk"; did you mean "disk"?',
     ],
-    ['no tracker', machine('stores: { root: /r }'), 'machines.web01.tracker: is missing: expected disk, image or qemu'],
+    ['no tracker', machine('stores: { root: /r }'), 'machines.web01.tracker: is missing: expected disk, image, qemu or qcow2'],
     [
       'no repository',
       'machines: { a: { tracker: disk, stores: { r: /r } } }',

@@ -11,6 +11,7 @@ import {
   type Owner,
   type Tracker,
 } from '../../src/trackers/tracker.js'
+import { recall } from '../recall.js'
 
 /** A real machine of two stores under the tracker, as the suite needs it. Cleans up by itself when the test ends. */
 export interface TrackedMachine {
@@ -121,7 +122,7 @@ export function describeTracker({ name, machine: build, writesWhileHeld }: Track
       const machine = await build()
       const reason = new Error('enough')
       await expect(
-        machine.tracker.checkpoint({ owner, previous: undefined, signal: AbortSignal.abort(reason) }),
+        machine.tracker.checkpoint({ owner, previous: undefined, recall, signal: AbortSignal.abort(reason) }),
       ).rejects.toBe(reason)
       await using taken = await checkpoint(machine.tracker)
       expect(taken.stores).toHaveLength(2)
@@ -291,7 +292,7 @@ function describeTracking(build: () => Promise<TrackedMachine>): void {
 const signal = (): AbortSignal => new AbortController().signal
 
 function checkpoint(tracker: Tracker, previous?: ReferencePoint): Promise<Checkpoint> {
-  return tracker.checkpoint({ owner, previous, signal: signal() })
+  return tracker.checkpoint({ owner, previous, recall, signal: signal() })
 }
 
 function referencePoint(taken: Checkpoint, point: number): ReferencePoint {

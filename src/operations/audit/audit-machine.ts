@@ -13,6 +13,7 @@ import { type BackupMachine, referencePointOf } from '../backup/backup.js'
 import { chooseParent } from '../backup/choose-parent.js'
 import { type Asked, gatherEvidence } from '../backup/evidence.js'
 import { ParentDigests } from '../backup/parent-digests.js'
+import { recallFrom } from '../backup/recall.js'
 import { ArchiveShelf, StoreChain } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
 import { type AuditBudget, auditStore } from './audit-store.js'
@@ -100,7 +101,8 @@ class AuditRun {
     if (parent === undefined) throw nothingToAuditAgainst(name, points.length > 0)
 
     const owner = { repositoryId, machineUuid: this.#machineUuid }
-    await using checkpoint = await tracker.checkpoint({ owner, previous: referencePointOf(parent), signal })
+    const recall = recallFrom(repository, codec, points)
+    await using checkpoint = await tracker.checkpoint({ owner, previous: referencePointOf(parent), recall, signal })
     for (const message of checkpoint.warnings) this.#warn(message)
     const history = [...points, ...audits]
     const asked = await gatherEvidence(checkpoint.stores, parent, new Map(), signal)

@@ -17,6 +17,7 @@ import { chooseParent } from './choose-parent.js'
 import { removeOrphans } from './clean.js'
 import type { BackupEvent, BackupStep } from './events.js'
 import { type Asked, gatherEvidence } from './evidence.js'
+import { recallFrom } from './recall.js'
 import { type JudgedStore, writePoint } from './write-point.js'
 
 /** One machine to back up. */
@@ -155,7 +156,8 @@ class BackupRun {
     for (const message of chosen.passedOver) this.#warn(message)
     const previous = chosen.parent === undefined ? undefined : referencePointOf(chosen.parent)
 
-    const checkpoint = await tracker.checkpoint({ owner, previous, signal })
+    const recall = recallFrom(repository, this.#environment.codec, points)
+    const checkpoint = await tracker.checkpoint({ owner, previous, recall, signal })
     return await this.#ending(
       'disposing of the checkpoint',
       () => checkpoint[Symbol.asyncDispose](),

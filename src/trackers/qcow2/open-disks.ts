@@ -7,6 +7,9 @@ import { readNodes } from './node-info.js'
 import { type CheckedImage, checkPinnedImage, type PinnedImage } from './pinned-image.js'
 import { StorageDaemon } from './storage-daemon.js'
 
+/** How long a locked image is asked for again. */
+const lockPatienceMs = 3000
+
 export interface OpenDisk {
   readonly store: string
   readonly node: string
@@ -37,9 +40,9 @@ export class OpenDisks implements AsyncDisposable {
     const checked = Object.entries(images).map(([store, pin]) => ({ store, image: checkPinnedImage(store, pin) }))
     const daemon = await StorageDaemon.start(signal)
     try {
+      const deadline = performance.now() + lockPatienceMs
       for (const [index, { store, image }] of checked.entries()) {
-        signal.throwIfAborted()
-        await openDisk(daemon, store, nodeName(index), image)
+        await openUnlocked(daemon, store, nodeName(index), image, deadline, signal)
       }
       const named = checked.map((disk, index) => ({ ...disk, node: nodeName(index) }))
       return new OpenDisks(daemon, await look(daemon, named))
@@ -112,6 +115,27 @@ async function look(
     if (info === undefined) throw new RefpointError('tracker', `qemu-storage-daemon lost the image of store ${store}`)
     return { store, node, image, ...info }
   })
+}
+
+/** Waits for the storage daemon of a run that was killed just now, which is still saving its bitmaps. */
+async function openUnlocked(
+  daemon: StorageDaemon,
+  store: string,
+  node: string,
+  image: CheckedImage,
+  deadline: number,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted()
+    try {
+      await openDisk(daemon, store, node, image)
+      return
+    } catch (error) {
+      if (!(error instanceof RefpointError && error.code === 'locked') || performance.now() > deadline) throw error
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
 }
 
 async function openDisk(daemon: StorageDaemon, store: string, node: string, { pin }: CheckedImage): Promise<void> {

@@ -20,6 +20,7 @@ import { FrozenStack } from '../../../src/trackers/disk/frozen-stack.js'
 import { diskInfo, listDisks } from '../../../src/trackers/disk/info.js'
 import { crashStates, materialise } from '../../crash-states.js'
 import { recordFiles } from '../../recording-files.js'
+import { recall } from '../../recall.js'
 import { temporaryFolder } from '../../temporary.js'
 import { changedBlocks, readFrozen } from './frozen-checks.js'
 import { ServerProcess } from './server-process.js'
@@ -46,12 +47,12 @@ function trackerOf(folder: string) {
 }
 
 async function changeIdOf(folder: string): Promise<string> {
-  await using taken = await trackerOf(folder).checkpoint({ owner, previous: undefined, signal })
+  await using taken = await trackerOf(folder).checkpoint({ owner, previous: undefined, recall, signal })
   return taken.stores[0]?.changeId ?? ''
 }
 
 async function changedOf(folder: string, since: string): Promise<{ offset: number; length: number }[]> {
-  await using taken = await trackerOf(folder).checkpoint({ owner, previous: undefined, signal })
+  await using taken = await trackerOf(folder).checkpoint({ owner, previous: undefined, recall, signal })
   const pages = await taken.stores[0]?.changedExtents(since, { signal })
   const ranges = []
   for await (const page of pages ?? []) ranges.push(...page)

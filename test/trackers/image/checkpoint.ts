@@ -1,3 +1,4 @@
+import { recall } from '../../recall.js'
 import { createImageTracker, type ImageTrackerOptions } from '../../../src/trackers/image/image-tracker.js'
 import { openFileSource } from '../../../src/trackers/image/file-source.js'
 import type { Checkpoint, CheckpointStore } from '../../../src/trackers/tracker.js'
@@ -11,7 +12,7 @@ export function checkpointOf(
 ): Promise<Checkpoint> {
   const byName = Object.fromEntries(Object.entries(stores).map(([name, path]) => [name, { path }]))
   const tracker = createImageTracker({ stores: byName, allowTorn: false, ...options })
-  return tracker.checkpoint({ owner, previous: undefined, signal: new AbortController().signal })
+  return tracker.checkpoint({ owner, previous: undefined, recall, signal: new AbortController().signal })
 }
 
 /** A store's whole content as a worker would read it. */

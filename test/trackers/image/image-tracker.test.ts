@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { ChangeIdExpired } from '../../../src/model/errors.js'
 import type { Extent } from '../../../src/model/extent.js'
 import { createImageTracker } from '../../../src/trackers/image/image-tracker.js'
+import { recall } from '../../recall.js'
 import { temporaryFolder } from '../../temporary.js'
 import { checkpointOf, contentOf, owner } from './checkpoint.js'
 
@@ -96,10 +97,10 @@ describe('images that nobody writes to', () => {
 
   test('disposing twice, or disposing the tracker with the checkpoint open, closes once', async () => {
     const tracker = createImageTracker({ stores: { root: { path: image() } }, allowTorn: false })
-    const first = await tracker.checkpoint({ owner, previous: undefined, signal })
+    const first = await tracker.checkpoint({ owner, previous: undefined, recall, signal })
     await first[Symbol.asyncDispose]()
     await first[Symbol.asyncDispose]()
-    const second = await tracker.checkpoint({ owner, previous: undefined, signal })
+    const second = await tracker.checkpoint({ owner, previous: undefined, recall, signal })
     await tracker[Symbol.asyncDispose]()
     const source = second.stores[0]?.source
     expect(source?.kind === 'file' && statSync(source.path, { throwIfNoEntry: false })).toBeUndefined()
@@ -108,7 +109,7 @@ describe('images that nobody writes to', () => {
   test('an aborted checkpoint rejects with the reason itself', async () => {
     const reason = new Error('enough')
     const tracker = createImageTracker({ stores: { root: { path: image() } }, allowTorn: false })
-    const aborted = tracker.checkpoint({ owner, previous: undefined, signal: AbortSignal.abort(reason) })
+    const aborted = tracker.checkpoint({ owner, previous: undefined, recall, signal: AbortSignal.abort(reason) })
     await expect(aborted).rejects.toBe(reason)
   })
 })
