@@ -11,6 +11,7 @@ export const layers = {
   'qemu-nbd': ['qemu-nbd', '--version'],
   'qemu-system-x86_64': ['qemu-system-x86_64', '--version'],
   'qemu-storage-daemon': ['qemu-storage-daemon', '--version'],
+  as: ['as', '--version'],
   swtpm: ['swtpm', '--version'],
   nbdinfo: ['nbdinfo', '--version'],
   nbdcopy: ['nbdcopy', '--version'],
