@@ -36,6 +36,8 @@ export { choosePoint, listPoints } from './operations/points.js'
 export type { MachineHistory, When } from './operations/points.js'
 export { restorePoint } from './operations/restore/restore.js'
 export type { RestoredStore, RestoreOptions, RestoreRequest } from './operations/restore/restore.js'
+export { salvagePoint } from './operations/salvage/salvage.js'
+export type { SalvageOptions, SalvageReport, SalvageRequest } from './operations/salvage/salvage.js'
 export { verify } from './operations/verify/verify.js'
 export type { Finding, VerifyOptions, VerifyReport, VerifyRequest } from './operations/verify/verify.js'
 

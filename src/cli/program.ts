@@ -149,6 +149,25 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       await verifyCommand(context(command), machine, command.optsWithGlobals())
     })
 
+  add(new Command('salvage'))
+    .description('restore what can be restored of a damaged point, and list exactly what can not')
+    .argument('<machine>')
+    .requiredOption('--at <when>', 'latest, a point such as 42, a day, or a time, as with restore')
+    .requiredOption('--to <dir>', 'a folder for <disk>.salvaged.raw, and for salvage.json, the list')
+    .option('--store <disk...>', 'only these disks')
+    .option('--with-older', 'where a lost archive may have held newer content, what older points hold instead of zeroes')
+    .option('--force', 'overwrite what is there')
+    .addHelpText(
+      'after',
+      '\nWhat is not listed is proven to be what it was. The exit status is 13 unless nothing is lost.\n' +
+        '\nExamples:\n  refpoint salvage web01 --at latest --to ./salvaged\n' +
+        '  refpoint salvage web01 --at 42 --to ./salvaged --store root --with-older',
+    )
+    .action(async (machine: string, _flags: object, command: Command) => {
+      const { salvage } = await import('./salvage.js')
+      await salvage(context(command), machine, command.optsWithGlobals())
+    })
+
   add(new Command('audit'))
     .description('check on a tracker: are the blocks what they were that it calls unchanged? Takes no point')
     .argument('<machine>')

@@ -50,7 +50,7 @@ function broken(point: PointManifest, store: string, what: string): RefpointErro
     'damaged',
     `point #${point.point} of machine '${point.machine}' can't be restored (store '${store}'): ${what}`,
     {
-      hint: `Run 'refpoint verify ${point.machine}' to see which points are whole, and restore one of those.`,
+      hint: `Run 'refpoint verify ${point.machine}' to see which points are whole, and restore one of those; 'refpoint salvage' restores what is left of this one.`,
       fields: { machine: point.machine, point: point.point, store },
     },
   )

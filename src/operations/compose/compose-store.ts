@@ -1,14 +1,25 @@
 import { rm } from 'node:fs/promises'
 import { ContentSum } from '../../archive/content-sum.js'
 import type { DigestWindow } from '../../model/digest-window.js'
+import type { Range } from '../../model/extent.js'
 import type { ExtentMap } from '../../model/extent-map.js'
 import { DIGEST_BLOCK_BYTES, DIGEST_BYTES, STATE_DIGEST, WINDOW_BLOCKS, WINDOW_BYTES } from '../../model/geometry.js'
 import { type FrameTask, type MixedBlock, planWindow, zeroRanges } from '../../model/restore-plan.js'
-import type { StoreChain } from '../chain-reader.js'
+import type { ChainArchive } from '../chain-reader.js'
 import type { ReadEnvironment } from '../environment.js'
 import { grouped, ordered } from '../ordered.js'
 import type { FrameJob, FrameResult } from '../tasks/decode-frame.js'
 import { createScratch } from './scratch.js'
+
+/** What a store is put together from: a chain, or what is left of one. */
+export interface ComposeSource {
+  readonly sizeBytes: number
+  /** Newest first; the map of a window names them by their place in here. */
+  readonly archives: readonly ChainArchive[]
+  /** The windows that there is anything to say of, ascending. */
+  windows(): readonly number[]
+  window(window: number): Promise<{ readonly digests: DigestWindow; readonly map: ExtentMap }>
+}
 
 /** Something that is not what was written. */
 export interface Damage {
@@ -18,6 +29,8 @@ export interface Damage {
   readonly offset: number
   readonly length: number
   readonly what: string
+  /** Everything that it touches, where that is more than the first place. */
+  readonly ranges: readonly Range[]
 }
 
 /** Where in a target's file a byte of the store is. What is one run of data on the store is one run there, too. */
@@ -41,6 +54,8 @@ export interface ComposeOptions {
   readonly touchedOnly: boolean
   readonly signal: AbortSignal
   readonly onBytes: (bytes: number) => void
+  /** Each damage as it is found, without a limit, instead of in the result. */
+  readonly onDamage?: (damage: Damage) => void
 }
 
 export interface Composed {
@@ -67,7 +82,7 @@ const BLOCKS_PER_CHECK = 256
  */
 export async function composeStore(
   environment: ReadEnvironment,
-  chain: StoreChain,
+  chain: ComposeSource,
   store: string,
   options: ComposeOptions,
 ): Promise<Composed> {
@@ -77,14 +92,14 @@ export async function composeStore(
 
 class ComposeRun {
   readonly #environment: ReadEnvironment
-  readonly #chain: StoreChain
+  readonly #chain: ComposeSource
   readonly #store: string
   readonly #options: ComposeOptions
   readonly #damage: Damage[] = []
   readonly #sum = new ContentSum()
   #unknown = 0
 
-  constructor(environment: ReadEnvironment, chain: StoreChain, store: string, options: ComposeOptions) {
+  constructor(environment: ReadEnvironment, chain: ComposeSource, store: string, options: ComposeOptions) {
     this.#environment = environment
     this.#chain = chain
     this.#store = store
@@ -116,7 +131,7 @@ class ComposeRun {
     }
   }
 
-  async #window(window: number, { digests, map }: Awaited<ReturnType<StoreChain['window']>>): Promise<void> {
+  async #window(window: number, { digests, map }: Awaited<ReturnType<ComposeSource['window']>>): Promise<void> {
     const { target, touchedOnly } = this.#options
     const windowOffset = window * WINDOW_BYTES
     const { sizeBytes } = this.#chain
@@ -126,12 +141,8 @@ class ComposeRun {
     this.#unknown += plan.unknownBlocks
     for (const problem of plan.problems) {
       const offset = problem.block * DIGEST_BLOCK_BYTES
-      this.#damaged({
-        point: null,
-        offset,
-        length: Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset),
-        what: `the block ${problem.what}`,
-      })
+      const length = Math.min(DIGEST_BLOCK_BYTES, sizeBytes - offset)
+      this.#damaged(null, [{ offset, length }], `the block ${problem.what}`)
     }
     if (target !== null) {
       const place = await target.openWindow(windowOffset, map)
@@ -184,15 +195,12 @@ class ComposeRun {
   #framed(task: FrameTask, result: FrameResult): void {
     const point = this.#chain.archives[task.archive]?.point.point ?? null
     if (result.unreadable !== null) {
-      const [first = 0, firstLength = 0, block = 0] = task.checks
-      const [, length, offset] = task.writes.length > 0 ? task.writes : [first, firstLength, block * DIGEST_BLOCK_BYTES]
-      const what = `frame ${task.frame} can't be read: ${result.unreadable}`
-      this.#damaged({ point, offset: offset ?? 0, length: length ?? 0, what })
+      this.#damaged(point, takenBy(task), `frame ${task.frame} can't be read: ${result.unreadable}`)
     }
     for (const block of result.damaged) {
       const offset = block * DIGEST_BLOCK_BYTES
       const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
-      this.#damaged({ point, offset, length, what: `content in frame ${task.frame} does not have its digest` })
+      this.#damaged(point, [{ offset, length }], `content in frame ${task.frame} does not have its digest`)
     }
     const rows = task.writes.length > 0 ? task.writes : task.checks
     let bytes = 0
@@ -233,12 +241,8 @@ class ComposeRun {
       for (const block of result?.damaged ?? []) {
         const offset = block * DIGEST_BLOCK_BYTES
         const length = Math.min(DIGEST_BLOCK_BYTES, this.#chain.sizeBytes - offset)
-        this.#damaged({
-          point: null,
-          offset,
-          length,
-          what: 'a block put together from several frames does not have its digest',
-        })
+        const what = 'a block put together from several frames does not have its digest'
+        this.#damaged(null, [{ offset, length }], what)
       }
     }
   }
@@ -276,9 +280,23 @@ class ComposeRun {
     }
   }
 
-  #damaged(damage: Damage): void {
-    if (this.#damage.length < MAX_DAMAGE) this.#damage.push(damage)
+  #damaged(point: number | null, ranges: readonly Range[], what: string): void {
+    const [first = { offset: 0, length: 0 }] = ranges
+    const damage: Damage = { point, offset: first.offset, length: first.length, what, ranges }
+    if (this.#options.onDamage !== undefined) this.#options.onDamage(damage)
+    else if (this.#damage.length < MAX_DAMAGE) this.#damage.push(damage)
   }
+}
+
+/** The bytes of the store for which a frame is needed. */
+function takenBy({ writes, checks }: FrameTask): readonly Range[] {
+  const ranges: Range[] = []
+  for (let i = 0; i < writes.length; i += 3) ranges.push({ offset: writes[i + 2] ?? 0, length: writes[i + 1] ?? 0 })
+  if (ranges.length > 0) return ranges
+  for (let i = 0; i < checks.length; i += 3) {
+    ranges.push({ offset: (checks[i + 2] ?? 0) * DIGEST_BLOCK_BYTES, length: checks[i + 1] ?? 0 })
+  }
+  return ranges
 }
 
 /** Rows of `FrameTask.writes` with their places in the target's file. */

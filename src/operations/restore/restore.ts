@@ -206,7 +206,7 @@ function damaged(point: PointManifest, store: string, what: string, count: numbe
     'damaged',
     `store '${store}' of point #${point.point} of machine '${point.machine}' is damaged: ${what}${more}`,
     {
-      hint: `Nothing was left that looks whole. 'refpoint verify ${point.machine}' names everything that is damaged and the points that are not.`,
+      hint: `Nothing was left that looks whole. 'refpoint verify ${point.machine}' names everything that is damaged and the points that are not; 'refpoint salvage' restores what is left of this one.`,
       fields: { machine: point.machine, point: point.point, store },
     },
   )
