@@ -51,6 +51,8 @@ export interface QemuMachineConfig extends MachineSettings {
   readonly tracker: 'qemu'
   /** The unix socket of QEMU's monitor. */
   readonly qmp: string
+  /** The unix socket of the agent inside the guest; undefined: the guest is not asked to hold still. */
+  readonly agent: string | undefined
   /** Names of disks that are not backed up. */
   readonly exclude: readonly string[]
   /** Where old data goes that the guest overwrites during a backup, and how much of it at most. */

@@ -30,11 +30,12 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
         return { ...settings, tracker: 'disk', stores: mapValues(machine.stores, absolute) }
       }
       if (machine.tracker === 'qemu') {
-        const { fleecing } = machine
+        const { agent, fleecing } = machine
         return {
           ...settings,
           tracker: 'qemu',
           qmp: absolute(machine.qmp),
+          agent: agent === undefined ? undefined : absolute(agent),
           exclude: machine.disks?.exclude ?? [],
           fleecing: {
             folder: fleecing?.folder === undefined ? undefined : absolute(fleecing.folder),

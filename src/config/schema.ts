@@ -96,6 +96,7 @@ const machine = z.discriminatedUnion('tracker', [
   z.strictObject({
     tracker: z.literal('qemu'),
     qmp: path,
+    agent: path.optional(),
     disks: z.strictObject({ exclude: z.array(name, 'a list of disks, such as [cdrom0]').optional() }).optional(),
     fleecing: z
       .strictObject({

@@ -11,6 +11,7 @@ import { LiveCheckpoint, takeOut } from './live-checkpoint.js'
 import { LiveStore } from './live-store.js'
 import { describeMachine } from './machine/describe.js'
 import { runNames } from './names.js'
+import { type Quiesced, whileFrozen } from './guest-freeze.js'
 import { nbdSocketPath } from './nbd-socket.js'
 import { openSession, type Session } from './session.js'
 import { tearDown } from './teardown.js'
@@ -18,6 +19,8 @@ import { tearDown } from './teardown.js'
 export interface QemuTrackerOptions {
   /** The unix socket of QEMU's monitor (QMP). */
   readonly qmp: string
+  /** The unix socket of the agent inside the guest; undefined: its file systems are not frozen. */
+  readonly agent: string | undefined
   /** Names of disks that are not backed up. */
   readonly exclude: readonly string[]
   readonly fleecing: FleecingSettings
@@ -47,7 +50,7 @@ class QemuTracker implements Tracker {
     this.#options = options
     this.capabilities = {
       granularityBytes: options.granularityBytes ?? smallestGranularityBytes,
-      consistency: ['crash'] as const,
+      consistency: options.agent === undefined ? (['crash'] as const) : (['filesystem', 'crash'] as const),
       modes: ['live'] as const,
     }
   }
@@ -104,7 +107,7 @@ class QemuTracker implements Tracker {
     previous: ReferencePoint | undefined,
     signal: AbortSignal,
   ): Promise<Checkpoint> {
-    const { exclude, fleecing, granularityBytes } = this.#options
+    const { agent, exclude, fleecing, granularityBytes } = this.#options
     const { monitor, qemu } = session
     const names = runNames(owner)
     const tag = ownerTag(owner)
@@ -118,6 +121,7 @@ class QemuTracker implements Tracker {
     await removeAreaFiles(folder, prefix)
     const planned = planBitmaps(disks, tag, previous, granularityBytes)
     try {
+      let quiesced: Quiesced = { consistency: 'crash', problem: undefined }
       const time = await freezeDisks({
         monitor,
         qemu,
@@ -125,7 +129,10 @@ class QemuTracker implements Tracker {
         room,
         disks: planned,
         signal,
-        quiesced: (instant) => instant(),
+        quiesced: async (instant) => {
+          if (agent === undefined) await instant()
+          else quiesced = await whileFrozen(agent, instant)
+        },
       })
       const own = await described.copy(new Map(disks.map(({ device, name }) => [device, name])), time)
       signal.throwIfAborted()
@@ -145,10 +152,15 @@ class QemuTracker implements Tracker {
         tag,
         folder,
         time,
-        consistency: 'crash',
+        consistency: quiesced.consistency,
         stores,
         files: own.files,
-        warnings: [...leftovers.stuck.map(stuckFilter), ...warnings, ...own.warnings],
+        warnings: [
+          ...leftovers.stuck.map(stuckFilter),
+          ...warnings,
+          ...own.warnings,
+          ...aboutConsistency(agent, quiesced, previous),
+        ],
         ended: () => this.#live.delete(checkpoint),
       })
       this.#live.add(checkpoint)
@@ -172,4 +184,15 @@ function broken(folder: string, capBytes: number): string {
 
 function stuckFilter(node: string): string {
   return `node '${node}' of a killed run stays in QEMU: another repository's run has put a filter on it; it does nothing`
+}
+
+/** Without an agent it is told once: when the machine's points begin to be no better than a power cut. */
+function aboutConsistency(
+  agent: string | undefined,
+  { problem }: Quiesced,
+  previous: ReferencePoint | undefined,
+): string[] {
+  if (problem !== undefined) return [`the guest's file systems were not frozen (the point is crash consistent): ${problem}`]
+  if (agent !== undefined || previous?.consistency === 'crash') return []
+  return ['no guest agent is configured (agent: SOCKET): points are crash consistent, as after a power cut']
 }

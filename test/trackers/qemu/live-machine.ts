@@ -56,6 +56,7 @@ export class LiveMachine {
   tracker(overrides: Partial<QemuTrackerOptions> = {}): Tracker {
     return createQemuTracker({
       qmp: this.qmp,
+      agent: undefined,
       exclude: [],
       fleecing: { folder: undefined, limitBytes: undefined },
       granularityBytes: undefined,
