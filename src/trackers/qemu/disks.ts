@@ -21,7 +21,7 @@ export interface LiveDisk {
   readonly keepsBitmaps: boolean
   /** Undefined when it has none. */
   readonly backing: string | undefined
-  /** File name of the image, as QEMU has it; possibly a URI, or relative to QEMU's working folder. */
+  /** File name of the image as QEMU has it: possibly relative to its working folder, or a URI. */
   readonly imageFile: string
   readonly bitmaps: ReadonlyMap<string, BitmapState>
 }

@@ -1,7 +1,8 @@
 import { mkdir, statfs } from 'node:fs/promises'
-import { dirname, isAbsolute } from 'node:path'
+import { dirname, isAbsolute, join } from 'node:path'
 import { RefpointError } from '../../model/errors.js'
 import type { LiveDisk } from './disks.js'
+import type { QemuIdentity } from './qemu-process.js'
 
 /** Where the old data of blocks goes that the guest overwrites while they are backed up. */
 export interface FleecingSettings {
@@ -33,8 +34,12 @@ const remote: Readonly<Record<number, string>> = {
  * Finds the folder and shares its room out to the disks.
  * @throws RefpointError `tracker`: no folder is known, it is on another machine, or it has too little room.
  */
-export async function findRoom(settings: FleecingSettings, disks: readonly LiveDisk[]): Promise<FleecingRoom> {
-  const folder = settings.folder ?? besideImage(disks)
+export async function findRoom(
+  settings: FleecingSettings,
+  disks: readonly LiveDisk[],
+  qemu: QemuIdentity,
+): Promise<FleecingRoom> {
+  const folder = settings.folder ?? besideImage(disks, qemu)
   if (settings.folder !== undefined) await mkdir(folder, { recursive: true, mode: 0o700 })
   const stats = await statfs(folder).catch((cause: unknown) => {
     const why = cause instanceof Error ? cause.message : String(cause)
@@ -62,9 +67,12 @@ export async function findRoom(settings: FleecingSettings, disks: readonly LiveD
 
 const hint = 'Name a folder on local storage with room: fleecing: { folder: … }.'
 
-function besideImage(disks: readonly LiveDisk[]): string {
-  const image = disks.map(({ imageFile }) => imageFile).find((file) => isAbsolute(file) && !file.startsWith('/dev/'))
-  if (image !== undefined) return dirname(image)
+function besideImage(disks: readonly LiveDisk[], qemu: QemuIdentity): string {
+  for (const { imageFile } of disks) {
+    const path = isAbsolute(imageFile) ? imageFile : join(qemu.folder ?? '', imageFile)
+    // Not `nbd://…`, `json:{…}` or `fat:rw:…`, and not a device.
+    if (!/^[a-z+-]+:/.test(imageFile) && isAbsolute(path) && !path.startsWith('/dev/')) return dirname(path)
+  }
   throw new RefpointError('tracker', 'no disk of the machine is an image file beside which there could be room for fleecing', {
     hint,
   })

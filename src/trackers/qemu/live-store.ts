@@ -26,7 +26,8 @@ export class LiveStore implements CheckpointStore {
   readonly source: NbdSource
   readonly #planned: PlannedDisk
   readonly #tag: string
-  #client: Promise<NbdClient> | undefined
+  /** By context: each question has a connection of its own, for a server answers all that a connection agreed on. */
+  readonly #clients = new Map<string, Promise<NbdClient>>()
   #closed = false
 
   constructor({ planned, tag, socket, exportName, refusalHint }: LiveStoreOptions) {
@@ -45,26 +46,26 @@ export class LiveStore implements CheckpointStore {
     const asked = answering(parseBitmapChangeId(since), disk, this.#tag)
     // Only the previous reference point's bitmap was frozen for this run.
     if (asked !== previous?.name) throw new ChangeIdExpired('unknown', 'it is not the last committed point')
-    const client = await this.#connected()
-    return dirtyRanges(client, dirtyBitmapContext(previous.frozen), this.sizeBytes, { signal })
+    const context = dirtyBitmapContext(previous.frozen)
+    return dirtyRanges(await this.#connected(context), context, this.sizeBytes, { signal })
   }
 
   async *allocatedExtents(range: Range, { signal }: { readonly signal: AbortSignal }) {
-    yield* allocation(await this.#connected(), range, { signal })
+    yield* allocation(await this.#connected(allocationContext), range, { signal })
   }
 
   async close(): Promise<void> {
     this.#closed = true
-    // Whoever asked was told what went wrong with it.
-    await this.#client?.then((client) => client.disconnect()).catch(() => {})
+    // Whoever asked was told what went wrong with a connection.
+    await Promise.allSettled([...this.#clients.values()].map(async (client) => await (await client).disconnect()))
   }
 
-  async #connected(): Promise<NbdClient> {
+  async #connected(context: string): Promise<NbdClient> {
     if (this.#closed) throw new RefpointError('tracker', `the checkpoint of ${this.name} has ended`)
-    const { previous } = this.#planned
-    const contexts = [allocationContext, ...(previous === undefined ? [] : [dirtyBitmapContext(previous.frozen)])]
-    this.#client ??= connectNbd({ path: this.source.path }, { exportName: this.source.exportName, contexts })
-    const client = await this.#client
+    const { path, exportName } = this.source
+    const connecting = this.#clients.get(context) ?? connectNbd({ path }, { exportName, contexts: [context] })
+    this.#clients.set(context, connecting)
+    const client = await connecting
     if (client.sizeBytes === this.sizeBytes) return client
     throw new RefpointError('tracker', `disk '${this.name}' was resized while the checkpoint was taken`, {
       hint: 'Nothing was committed. Run the backup again.',

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { RefpointError } from '../../model/errors.js'
 import type { Monitor } from './monitor.js'
 import { cpusReply } from './replies.js'
@@ -8,6 +8,8 @@ export interface QemuIdentity {
   readonly pid: number
   readonly uid: number
   readonly gid: number
+  /** What its relative paths are relative to; undefined when this user may not see it. */
+  readonly folder: string | undefined
 }
 
 /**
@@ -20,10 +22,12 @@ export async function identifyQemu(monitor: Monitor): Promise<QemuIdentity> {
   try {
     const status = readFileSync(`/proc/${thread}/status`, 'utf8')
     // Of the IDs the second is the effective one: QEMU may have started as root and have become somebody else.
+    const pid = field(status, /^Tgid:\s*(\d+)/m)
     return {
-      pid: field(status, /^Tgid:\s*(\d+)/m),
+      pid,
       uid: field(status, /^Uid:\s*\d+\s+(\d+)/m),
       gid: field(status, /^Gid:\s*\d+\s+(\d+)/m),
+      folder: workingFolder(pid),
     }
   } catch (cause) {
     throw new RefpointError('tracker', `QEMU's process (thread ${thread}) is not to be found on this host`, {
@@ -38,4 +42,12 @@ function field(status: string, pattern: RegExp): number {
   const value = pattern.exec(status)?.[1]
   if (value === undefined) throw new Error('its status is unreadable')
   return Number(value)
+}
+
+function workingFolder(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`)
+  } catch {
+    return undefined
+  }
 }

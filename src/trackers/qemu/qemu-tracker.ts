@@ -116,7 +116,7 @@ class QemuTracker implements Tracker {
     await removeBitmaps(monitor, tag, instantsOf(previous))
     const { disks, warnings } = await findDisks(monitor, exclude)
     const described = await describeMachine(monitor.client, this.#options.qmp)
-    const room = await findRoom(fleecing, disks)
+    const room = await findRoom(fleecing, disks, qemu)
     const { folder } = room
     await removeAreaFiles(folder, prefix)
     const planned = planBitmaps(disks, tag, previous, granularityBytes)
