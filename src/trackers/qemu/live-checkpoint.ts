@@ -2,6 +2,7 @@ import type { Consistency } from '../../model/reference-point.js'
 import type { Checkpoint, MachineFile } from '../tracker.js'
 import { removeAreaFiles } from './fleecing-area.js'
 import type { LiveStore } from './live-store.js'
+import type { Monitor } from './monitor.js'
 import type { Session } from './session.js'
 import { tearDown } from './teardown.js'
 
@@ -65,7 +66,20 @@ export async function takeOut(
   session: Session,
   { prefix, tag, folder }: { readonly prefix: string; readonly tag: string; readonly folder: string },
 ): Promise<void> {
-  const monitor = await session.reconnected().catch(() => undefined)
-  if (monitor !== undefined) await tearDown(monitor, { prefix, tag, qemu: session.qemu })
+  await ifRunning(session, (monitor) => tearDown(monitor, { prefix, tag, qemu: session.qemu }))
   await removeAreaFiles(folder, prefix)
+}
+
+/** Does something to QEMU, or nothing when QEMU has ended, or ends meanwhile: what it held is gone then. */
+export async function ifRunning(session: Session, task: (monitor: Monitor) => Promise<unknown>): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    const monitor = await session.reconnected().catch(() => undefined)
+    if (monitor === undefined) return
+    try {
+      await task(monitor)
+      return
+    } catch (error) {
+      if (!monitor.client.lost || tries === 2) throw error
+    }
+  }
 }

@@ -7,7 +7,7 @@ import { findDisks } from './disks.js'
 import { removeAreaFiles } from './fleecing-area.js'
 import { type FleecingSettings, findRoom } from './fleecing-room.js'
 import { freezeDisks } from './frozen-disks.js'
-import { LiveCheckpoint, takeOut } from './live-checkpoint.js'
+import { ifRunning, LiveCheckpoint, takeOut } from './live-checkpoint.js'
 import { LiveStore } from './live-store.js'
 import { describeMachine } from './machine/describe.js'
 import { runNames } from './names.js'
@@ -75,7 +75,7 @@ class QemuTracker implements Tracker {
   async release(committed: ReferencePoint, owner: Owner): Promise<void> {
     const tag = ownerTag(owner)
     for (const checkpoint of this.#live) {
-      await removeBitmaps(checkpoint.session.monitor, tag, instantsOf(committed))
+      await ifRunning(checkpoint.session, (monitor) => removeBitmaps(monitor, tag, instantsOf(committed)))
       return
     }
     await using session = await this.#openIfRunning()
