@@ -46,7 +46,8 @@ function agentProgram(qmp: string, previous: ReferencePoint | undefined): string
 }
 
 function checkpoint(tracker: Tracker, previous: ReferencePoint | undefined): Promise<Checkpoint> {
-  return tracker.checkpoint({ owner, previous, signal: new AbortController().signal })
+  const recall = () => Promise.resolve(undefined)
+  return tracker.checkpoint({ owner, previous, recall, signal: new AbortController().signal })
 }
 
 /** Runs an agent in a process of its own; resolves to the point that it committed, if it came so far. */
