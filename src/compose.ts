@@ -44,8 +44,11 @@ export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
         stores: machine.stores,
         allowTorn: machine.allowTorn,
       })
-    case 'qemu':
-      return (await import('./trackers/qemu/qemu-tracker.js')).createQemuTracker({ ...machine, waitMs: turnMs })
+    case 'qemu': {
+      const { images } = machine
+      const live = (await import('./trackers/qemu/qemu-tracker.js')).createQemuTracker({ ...machine, waitMs: turnMs })
+      return images === undefined ? live : (await import('./compose-offline.js')).withOffline(live, machine, images)
+    }
     case 'qcow2':
       return await (await import('./compose-offline.js')).buildOfflineTracker(machine.stores)
   }

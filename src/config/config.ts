@@ -59,6 +59,11 @@ export interface QemuMachineConfig extends MachineSettings {
   readonly fleecing: { readonly folder: string | undefined; readonly limitBytes: number | undefined }
   /** What one bit of a dirty bitmap stands for; undefined: by the disk's size. */
   readonly granularityBytes: number | undefined
+  /**
+   * Where its disks are when it does not run: as the newest point knows, by disk, or undefined: it is backed up only
+   * while it runs.
+   */
+  readonly images: 'auto' | Readonly<Record<string, DiskImageConfig>> | undefined
 }
 
 export interface Qcow2MachineConfig extends MachineSettings {

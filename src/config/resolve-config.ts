@@ -29,8 +29,10 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
       if (machine.tracker === 'disk') {
         return { ...settings, tracker: 'disk', stores: mapValues(machine.stores, absolute) }
       }
+      const resolved = (images: Readonly<Record<string, WrittenImage>>) =>
+        mapValues(images, (image) => resolveImage(image, absolute))
       if (machine.tracker === 'qemu') {
-        const { agent, fleecing } = machine
+        const { agent, fleecing, images } = machine
         return {
           ...settings,
           tracker: 'qemu',
@@ -42,11 +44,11 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
             limitBytes: fleecing?.limit,
           },
           granularityBytes: machine.granularity,
+          images: images === undefined || images === 'auto' ? images : resolved(images),
         }
       }
       if (machine.tracker === 'qcow2') {
-        const stores = mapValues(machine.stores, (image) => resolveImage(image, absolute))
-        return { ...settings, tracker: 'qcow2', stores }
+        return { ...settings, tracker: 'qcow2', stores: resolved(machine.stores) }
       }
       return {
         ...settings,

@@ -105,6 +105,9 @@ const machine = z.discriminatedUnion('tracker', [
       })
       .optional(),
     granularity: size.refine(isGranularity, 'a power of two from 4KiB to 16MiB').optional(),
+    images: z
+      .union([z.literal('auto'), stores(diskImage)], '"auto", or images by disk: { vda: { path: …, format: … } }')
+      .optional(),
     files: z.record(memberPath, path).optional(),
     ...overrides,
   }),

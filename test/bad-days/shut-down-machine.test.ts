@@ -10,7 +10,11 @@ import { contentOf, expectSame, expectTold, expectVerifies, openScene, restoreWi
 
 const mib = 2 ** 20
 const layers = ['qemu-storage-daemon', 'qemu-img', 'qemu-io', 'python3', 'zstd'] as const
-const steps = ['locked', 'cleaned', 'checkpointed', 'planned', 'streamed', 'archived', 'committed', 'released', 'disposed']
+/** In the short form, those between which a bitmap begins, becomes the one that counts, or goes. */
+const steps =
+  process.env['REFPOINT_LONG'] === '1'
+    ? ['locked', 'cleaned', 'checkpointed', 'planned', 'streamed', 'archived', 'committed', 'released', 'disposed']
+    : ['checkpointed', 'archived', 'committed', 'released']
 
 const configuration = `
 repository: ./repository
@@ -46,17 +50,28 @@ async function disksOf(scene: Scene): Promise<Record<string, Buffer>> {
   return contents
 }
 
-async function expectPoint(scene: Scene, point: number, disks: Record<string, Buffer>): Promise<void> {
+async function expectPoint(
+  scene: Scene,
+  point: number,
+  disks: Record<string, Buffer>,
+  { byHand = true } = {},
+): Promise<void> {
   const folder = scene.path(`restored-${point}`)
   await scene.ok(['restore', 'web01', '--at', String(point), '--to', folder, '--format', 'raw', '--force'])
   for (const [store, content] of Object.entries(disks)) {
     expectSame(readFileSync(join(folder, `${store}.raw`)), content, `${store} of #${point}`)
+    if (!byHand) continue
     expectSame(await restoreWithoutRefpoint(scene.repository, store, point), content, `${store} of #${point}, by hand`)
   }
 }
 
-async function modesOf(scene: Scene, point: number | 'latest' = 'latest'): Promise<Record<string, string>> {
-  const { stdout } = await scene.ok(['show', 'web01', String(point), '--json'])
+async function newestPoint(scene: Scene): Promise<number> {
+  const { stdout } = await scene.ok(['show', 'web01', 'latest', '--json'])
+  return (JSON.parse(stdout) as { point: number }).point
+}
+
+async function modesOf(scene: Scene): Promise<Record<string, string>> {
+  const { stdout } = await scene.ok(['show', 'web01', 'latest', '--json'])
   const { stores } = JSON.parse(stdout) as { stores: { name: string; mode: string; reason: string }[] }
   return Object.fromEntries(stores.map(({ name, mode, reason }) => [name, `${mode}: ${reason}`]))
 }
@@ -104,18 +119,18 @@ describeWith(layers, 'a machine that is shut down', () => {
       await killedAt(scene, step)
       const committed = index >= steps.indexOf('committed')
       if (committed) {
-        point += 1
-        await expectPoint(scene, point, atKill)
+        point = await newestPoint(scene)
+        await expectPoint(scene, point, atKill, { byHand: false })
       }
       await qemuIoWhenFree(scene.path('data.qcow2'), `write -P ${index + 10} ${index * 100}k 5k`)
       const now = await disksOf(scene)
       await scene.ok(['backup', '--incremental'])
-      const { stdout } = await scene.ok(['points', 'web01', '--json'])
-      point = Math.max(...[...stdout.matchAll(/"point":\s*(\d+)/g)].map(([, number]) => Number(number)))
+      // A slot that the killed run might still have claimed is burnt.
+      point = await newestPoint(scene)
       const modes = await modesOf(scene)
       expect(modes['root'], step).toMatch(/^(tracked|refined)/)
       expect(modes['data'], step).toMatch(/^(tracked|refined)/)
-      await expectPoint(scene, point, now)
+      await expectPoint(scene, point, now, { byHand: step === steps.at(-1) })
       for (const disk of ['root', 'data']) expect(await storedBitmaps(scene.path(`${disk}.qcow2`)), step).toHaveLength(1)
     }
     await expectVerifies(scene)
