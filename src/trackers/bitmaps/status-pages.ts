@@ -5,6 +5,8 @@ import type { NbdClient } from '../../nbd/client.js'
 
 /** NBD_STATE_ZERO of `base:allocation`: the bytes read as zeroes, guaranteed. A mere hole may hold anything. */
 const stateZero = 0b10
+/** NBD_STATE_HOLE: nothing is allocated here; in an image above another one, what is below shows. */
+const stateHole = 0b01
 /** Bit 0 of QEMU's `qemu:dirty-bitmap:…`. */
 const dirty = 0b1
 
@@ -45,6 +47,14 @@ export async function* dirtyRanges(
   }
 }
 
+interface AllocationOptions extends PagingOptions {
+  /**
+   * An export of the image below, which does not change: what the first one does not hold itself is there, and past its
+   * end there are zeroes. Without it, what is not held is read.
+   */
+  readonly below?: NbdClient | undefined
+}
+
 /**
  * Covers `range` without gaps: `zero` where the server guarantees zeroes, `data` everywhere else, where the server has
  * no `base:allocation` too. What lies past the export's end is not asked for.
@@ -53,23 +63,46 @@ export async function* dirtyRanges(
 export async function* allocation(
   client: NbdClient,
   range: Range,
-  { signal }: PagingOptions,
+  { signal, below }: AllocationOptions,
 ): AsyncGenerator<readonly Extent[]> {
   if (!client.contexts.includes(allocationContext)) {
     yield [{ ...range, kind: 'data' }]
     return
   }
   for await (const { offset, runs } of statusPages(client, allocationContext, range, signal)) {
-    const page: { offset: number; length: number; kind: Extent['kind'] }[] = []
-    let at = offset
+    const page = new ExtentPage(offset)
     for (const { flags, length } of runs) {
-      const kind = (flags & stateZero) === 0 ? 'data' : 'zero'
-      const last = page.at(-1)
-      if (last?.kind === kind) last.length += length
-      else page.push({ offset: at, length, kind })
-      at += length
+      if (below === undefined || (flags & (stateHole | stateZero)) !== stateHole) {
+        page.add(length, (flags & stateZero) === 0 ? 'data' : 'zero')
+        continue
+      }
+      const held = Math.max(0, Math.min(length, below.sizeBytes - page.end))
+      if (held > 0) {
+        for await (const extents of allocation(below, { offset: page.end, length: held }, { signal })) {
+          for (const extent of extents) page.add(extent.length, extent.kind)
+        }
+      }
+      page.add(length - held, 'zero')
     }
-    yield page
+    yield page.extents
+  }
+}
+
+/** Consecutive extents, joined where they can be. */
+class ExtentPage {
+  readonly extents: { offset: number; length: number; kind: Extent['kind'] }[] = []
+  end: number
+
+  constructor(offset: number) {
+    this.end = offset
+  }
+
+  add(length: number, kind: Extent['kind']): void {
+    if (length === 0) return
+    const last = this.extents.at(-1)
+    if (last?.kind === kind) last.length += length
+    else this.extents.push({ offset: this.end, length, kind })
+    this.end += length
   }
 }
 

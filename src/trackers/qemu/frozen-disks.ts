@@ -120,6 +120,9 @@ async function exportDisks({ monitor, qemu, names, disks }: FreezeDisksOptions):
       writable: false,
       ...(previous === undefined ? {} : { bitmaps: [{ node: disk.node, name: previous.frozen }] }),
     })
+    if (disk.backing === undefined) continue
+    const back = names.of(index, 'back')
+    await monitor.do('block-export-add', { type: 'nbd', id: back, 'node-name': disk.backing, name: back, writable: false })
   }
 }
 

@@ -13,6 +13,8 @@ export interface LiveStoreOptions {
   readonly tag: string
   readonly socket: string
   readonly exportName: string
+  /** The export of the image below the disk's, if it has one. */
+  readonly below: string
   /** What to tell when the frozen view broke. */
   readonly refusalHint: string
 }
@@ -26,11 +28,12 @@ export class LiveStore implements CheckpointStore {
   readonly source: NbdSource
   readonly #planned: PlannedDisk
   readonly #tag: string
-  /** By context: each question has a connection of its own, for a server answers all that a connection agreed on. */
+  readonly #below: string | undefined
+  /** By export and context: each question has a connection of its own, for a server answers all that a connection agreed on. */
   readonly #clients = new Map<string, Promise<NbdClient>>()
   #closed = false
 
-  constructor({ planned, tag, socket, exportName, refusalHint }: LiveStoreOptions) {
+  constructor({ planned, tag, socket, exportName, below, refusalHint }: LiveStoreOptions) {
     const { disk, next } = planned
     this.name = disk.name
     this.sizeBytes = disk.sizeBytes
@@ -38,6 +41,7 @@ export class LiveStore implements CheckpointStore {
     this.source = { kind: 'nbd', sizeBytes: disk.sizeBytes, path: socket, exportName, refusalHint }
     this.#planned = planned
     this.#tag = tag
+    this.#below = disk.backing === undefined ? undefined : below
   }
 
   async changedExtents(since: string, { signal }: { readonly signal: AbortSignal }): Promise<AsyncIterable<readonly Range[]>> {
@@ -51,7 +55,9 @@ export class LiveStore implements CheckpointStore {
   }
 
   async *allocatedExtents(range: Range, { signal }: { readonly signal: AbortSignal }) {
-    yield* allocation(await this.#connected(allocationContext), range, { signal })
+    const client = await this.#connected(allocationContext)
+    const below = this.#below === undefined ? undefined : await this.#connect(this.#below, allocationContext)
+    yield* allocation(client, range, { signal, below })
   }
 
   async close(): Promise<void> {
@@ -60,12 +66,17 @@ export class LiveStore implements CheckpointStore {
     await Promise.allSettled([...this.#clients.values()].map(async (client) => await (await client).disconnect()))
   }
 
-  async #connected(context: string): Promise<NbdClient> {
+  #connect(exportName: string, context: string): Promise<NbdClient> {
     if (this.#closed) throw new RefpointError('tracker', `the checkpoint of ${this.name} has ended`)
-    const { path, exportName } = this.source
-    const connecting = this.#clients.get(context) ?? connectNbd({ path }, { exportName, contexts: [context] })
-    this.#clients.set(context, connecting)
-    const client = await connecting
+    const key = `${exportName} ${context}`
+    const connecting =
+      this.#clients.get(key) ?? connectNbd({ path: this.source.path }, { exportName, contexts: [context] })
+    this.#clients.set(key, connecting)
+    return connecting
+  }
+
+  async #connected(context: string): Promise<NbdClient> {
+    const client = await this.#connect(this.source.exportName, context)
     if (client.sizeBytes === this.sizeBytes) return client
     throw new RefpointError('tracker', `disk '${this.name}' was resized while the checkpoint was taken`, {
       hint: 'Nothing was committed. Run the backup again.',

@@ -8,12 +8,13 @@ import type { Owner } from '../tracker.js'
  *
  *   refpoint-<owner, 8 hex digits>-<run, 4 hex digits>-<disk, 1 to 3 digits>-<part>
  */
-export const parts = ['file', 'cap', 'tmp', 'cbw', 'snap', 'thr', 'grp', 'mk'] as const
+export const parts = ['file', 'cap', 'tmp', 'cbw', 'snap', 'back', 'thr', 'grp', 'mk'] as const
 
 /**
  * - `file`, `cap`, `tmp`: the fleecing area: its file, that file's first bytes up to the limit, and the qcow2 in them
  * - `cbw`: copies old data into the fleecing area before the guest overwrites it
  * - `snap`: reads the instant; also the export's name
+ * - `back`: the export of the image below the disk's
  * - `thr`, `grp`: a filter that does nothing, in whose place `cbw` can be put and taken away, and its group
  * - `mk`: the job that formats the fleecing area
  */

@@ -143,6 +143,7 @@ class QemuTracker implements Tracker {
             tag,
             socket: nbdSocketPath(qemu),
             exportName: names.of(index, 'snap'),
+            below: names.of(index, 'back'),
             refusalHint: broken(folder, room.capBytes[index] ?? 0),
           }),
       )

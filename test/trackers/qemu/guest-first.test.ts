@@ -2,18 +2,16 @@ import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import type { ReferencePoint } from '../../../src/model/reference-point.js'
-import type { Checkpoint, Owner, Tracker } from '../../../src/trackers/tracker.js'
 import { shippedModule, startChild, type Child } from '../../child-process.js'
 import { describeWith } from '../../layers.js'
 import { guestBytes, installGuest, turnNow, untilTurns } from '../../qemu/guest.js'
 import { blockdevDisk, makeImage, virtioDisk } from '../../qemu/images.js'
 import { temporaryFolder } from '../../temporary.js'
+import { changesOf, checkpoint, owner, pointOf, storeOf } from './checkpoints.js'
 import { expectNothingLeft } from './left-over.js'
 import { LiveMachine, openLiveSource } from './live-machine.js'
 
 const mib = 1024 * 1024
-const owner: Owner = { repositoryId: 'repository', machineUuid: 'machine' }
 const dataBytes = 64 * mib
 
 /** A guest that writes to its first disk all the while; the second is full of data. */
@@ -26,11 +24,6 @@ async function runningGuest(folder = temporaryFolder()): Promise<LiveMachine> {
   const machine = await LiveMachine.start(folder, args, { runs: true })
   await untilTurns(machine.qemu, 5)
   return machine
-}
-
-function checkpoint(tracker: Tracker, previous?: ReferencePoint): Promise<Checkpoint> {
-  const recall = () => Promise.resolve(undefined)
-  return tracker.checkpoint({ owner, previous, recall, signal: new AbortController().signal })
 }
 
 /** An agent in a process of its own that holds a checkpoint, and reads all of the data disk at once when told. */
@@ -77,17 +70,14 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'the guest comes fir
     const limitBytes = 32 * mib
     const tracker = machine.tracker({ fleecing: { folder: undefined, limitBytes } })
     const first = await checkpoint(tracker)
-    const changeIds = Object.fromEntries(first.stores.map(({ name, changeId }) => [name, changeId ?? '']))
-    const point = { point: 1, time: first.time.toISOString(), consistency: first.consistency, changeIds }
+    const point = pointOf(first)
     await tracker.release(point, owner)
     // All of the data disk is overwritten, four times what the area can take.
     const writing = machine.qemu.io(virtioDisk('data'), `write -P 7 0 ${dataBytes}`)
     await untilTurns(machine.qemu, 10)
     await writing
     await untilTurns(machine.qemu, 10)
-    const data = first.stores.find(({ name }) => name === 'data')
-    if (data === undefined) throw new Error('no data disk')
-    const reader = await openLiveSource(data.source)
+    const reader = await openLiveSource(storeOf(first, 'data').source)
     const reading = (async () => {
       for (let at = 0; at < dataBytes; at += mib) await reader.read(Buffer.alloc(mib), at)
     })()
@@ -98,12 +88,7 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'the guest comes fir
     const turn = await turnNow(machine.qemu)
 
     await using second = await checkpoint(machine.tracker(), point)
-    const again = second.stores.find(({ name }) => name === 'data')
-    const changed = []
-    for await (const page of (await again?.changedExtents(point.changeIds['data'] ?? '', { signal: new AbortController().signal })) ?? []) {
-      changed.push(...page)
-    }
-    expect(changed).toEqual([{ offset: 0, length: dataBytes }])
+    expect(await changesOf(second, 'data', point)).toEqual([{ offset: 0, length: dataBytes }])
     await untilTurns(machine.qemu, 2)
     expect(await turnNow(machine.qemu)).toBeGreaterThan(turn)
   })

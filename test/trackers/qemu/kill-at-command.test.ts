@@ -1,16 +1,14 @@
 import { expect, it } from 'vitest'
-import type { Range } from '../../../src/model/extent.js'
 import type { ReferencePoint } from '../../../src/model/reference-point.js'
-import type { Checkpoint, Owner, Tracker } from '../../../src/trackers/tracker.js'
 import { shippedModule, startChild } from '../../child-process.js'
 import { describeWith } from '../../layers.js'
 import { virtioDisk } from '../../qemu/images.js'
+import { changesOf, checkpoint, owner, storeOf } from './checkpoints.js'
 import { bitmapsOf, expectNothingLeft } from './left-over.js'
 import { LiveMachine, openLiveSource } from './live-machine.js'
 import { tapQmp } from './qmp-tap.js'
 
 const mib = 1024 * 1024
-const owner: Owner = { repositoryId: 'repository', machineUuid: 'machine' }
 const disks = [
   { name: 'root', format: 'qcow2', sizeBytes: 8 * mib },
   { name: 'data', format: 'raw', sizeBytes: 8 * mib },
@@ -45,11 +43,6 @@ function agentProgram(qmp: string, previous: ReferencePoint | undefined): string
   `
 }
 
-function checkpoint(tracker: Tracker, previous: ReferencePoint | undefined): Promise<Checkpoint> {
-  const recall = () => Promise.resolve(undefined)
-  return tracker.checkpoint({ owner, previous, recall, signal: new AbortController().signal })
-}
-
 /** Runs an agent in a process of its own; resolves to the point that it committed, if it came so far. */
 async function runAgent(qmp: string, previous: ReferencePoint | undefined, started: (pid: number) => void) {
   const child = startChild(agentProgram(qmp, previous))
@@ -59,15 +52,6 @@ async function runAgent(qmp: string, previous: ReferencePoint | undefined, start
     () => undefined,
   )
   return { committed, status: await child.ended() }
-}
-
-async function changes(taken: Checkpoint, name: string, since: ReferencePoint): Promise<Range[]> {
-  const found = taken.stores.find((store) => store.name === name)
-  if (found === undefined) throw new Error(`no disk ${name}`)
-  const ranges: Range[] = []
-  const signal = new AbortController().signal
-  for await (const page of await found.changedExtents(since.changeIds[name] ?? '', { signal })) ranges.push(...page)
-  return ranges
 }
 
 /** How many commands a whole run is. */
@@ -106,12 +90,13 @@ describeWith(['qemu-system-x86_64', 'qemu-img'], 'a run that ends at any of its 
       if (previous === undefined) throw new Error('no point')
       const taken = await checkpoint(machine.tracker(), previous)
       for (const { name } of disks) {
-        const told = await changes(taken, name, previous)
-        const missed = [...written].filter((block) => !told.some(({ offset, length }) => offset <= block * 65_536 && block * 65_536 + 512 <= offset + length))
+        const told = await changesOf(taken, name, previous)
+        const missed = [...written].filter((block) => {
+          const at = block * 65_536
+          return !told.some(({ offset, length }) => offset <= at && at + 512 <= offset + length)
+        })
         expect(missed, `${about}, disk ${name}`).toEqual([])
-        const source = taken.stores.find((store) => store.name === name)?.source
-        if (source === undefined) throw new Error(`no disk ${name}`)
-        const reader = await openLiveSource(source)
+        const reader = await openLiveSource(storeOf(taken, name).source)
         const block = Buffer.alloc(512)
         await reader.read(block, next * 65_536)
         expect(block.equals(Buffer.alloc(512, 2 + at)), about).toBe(true)
@@ -140,7 +125,7 @@ describeWith(['qemu-system-x86_64', 'qemu-img'], 'a run that ends at any of its 
       await machine.restart()
       const taken = await checkpoint(machine.tracker(), committed ?? previous)
       for (const { name } of disks) {
-        const expired = changes(taken, name, committed ?? previous)
+        const expired = changesOf(taken, name, committed ?? previous)
         await expect(expired, about).rejects.toMatchObject({ name: 'ChangeIdExpired' })
       }
       await taken[Symbol.asyncDispose]()
