@@ -107,7 +107,7 @@ describeWith(['qemu-system-x86_64', 'qemu-img'], 'a run that ends at any of its 
       // That of the last point and that of the checkpoint, on both disks.
       expect((await bitmapsOf(machine.qemu.monitor)).length, about).toBe(4)
     }
-  })
+  }, 900_000)
 
   it('when QEMU is killed, fails as a tracker does, and starts and is backed up again', async () => {
     const machine = await LiveMachine.withDisks(disks)
@@ -131,6 +131,6 @@ describeWith(['qemu-system-x86_64', 'qemu-img'], 'a run that ends at any of its 
       await taken[Symbol.asyncDispose]()
       await expectNothingLeft(machine)
     }
-  })
+  }, 900_000)
 })
 
