@@ -28,9 +28,10 @@ const may: Readonly<Record<string, readonly string[]>> = {
   repository: ['model', 'files', 'repository port'],
   'repository/local': ['model', 'files', 'repository port', 'repository'],
   'repository/memory': ['model', 'repository port', 'repository'],
-  config: ['model'],
-  operations: ['model', 'archive', 'compress', 'tracker port', 'repository port', 'repository'],
-  cli: ['operations', 'config', 'model', 'repository', 'repository port'],
+  schedule: [],
+  config: ['model', 'schedule'],
+  operations: ['model', 'schedule', 'archive', 'compress', 'tracker port', 'repository port', 'repository'],
+  cli: ['operations', 'schedule', 'config', 'model', 'repository', 'repository port'],
 }
 
 const compositionRoots = [

@@ -178,6 +178,20 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       await audit(context(command), machine, command.optsWithGlobals())
     })
 
+  add(new Command('cron'))
+    .description('print what makes cron, or systemd, run things when the configuration says')
+    .option('--systemd', 'unit files for systemd instead of a crontab')
+    .option('--to <dir>', 'with --systemd: write the files there instead of printing them')
+    .option('--personal', "lines for a user's own crontab, without the column that names the user")
+    .addHelpText(
+      'after',
+      '\nExamples:\n  refpoint cron > /etc/cron.d/refpoint\n  refpoint cron --systemd --to /etc/systemd/system',
+    )
+    .action(async (_flags: object, command: Command) => {
+      const { cron } = await import('./cron.js')
+      await cron(context(command), command.optsWithGlobals())
+    })
+
   add(diskCommand({ output: (command) => context(command).output, signal }, options.disk))
   for (const command of program.commands) inherit(command, program)
   return program

@@ -13,6 +13,36 @@ export interface Config {
   readonly notifiers: readonly Notifier[]
   /** Where metrics are written to for Prometheus, absolute; undefined: nowhere. */
   readonly metricsFile: string | undefined
+  /** The zone of the schedules; undefined: the host's. */
+  readonly zone: string | undefined
+  readonly verify: {
+    readonly schedule: string | undefined
+    readonly budgetMs: number | undefined
+    /** Everything is to be proven within this time. */
+    readonly withinMs: number | undefined
+  }
+  readonly prune: { readonly schedule: string | undefined }
+  readonly limits: Limits
+}
+
+/** What refpoint may take of the host; undefined: no limit. */
+export interface Limits {
+  /** Machines backed up at once on this host, by all commands together. */
+  readonly host: number | undefined
+  /** The same, into one repository, and from one device. */
+  readonly repository: number | undefined
+  readonly device: number | undefined
+  readonly readBytesPerSecond: number | undefined
+  readonly writeBytesPerSecond: number | undefined
+  readonly nice: number | undefined
+  readonly ionice: 'idle' | 'best-effort' | undefined
+}
+
+/** Programs that run before and after a backup. */
+export interface Hooks {
+  readonly before: readonly string[] | undefined
+  readonly after: readonly string[] | undefined
+  readonly timeoutMs: number
 }
 
 /** A program that is told of runs. */
@@ -32,6 +62,9 @@ interface MachineSettings {
   readonly audit: { readonly bytes: number; readonly milliseconds: number }
   /** The machine's own configuration files: name in the archive to absolute path. */
   readonly files: Readonly<Record<string, string>>
+  /** When it is backed up, with the machine's own offset; undefined: nobody said. */
+  readonly schedule: string | undefined
+  readonly hooks: Hooks
 }
 
 export interface DiskMachineConfig extends MachineSettings {

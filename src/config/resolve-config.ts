@@ -1,4 +1,5 @@
 import { dirname, resolve } from 'node:path'
+import { spreadExpression } from '../schedule/spread.js'
 import type { Config, DiskImageConfig, MachineConfig } from './config.js'
 import type { ConfigFile, WrittenImage } from './schema.js'
 
@@ -15,6 +16,22 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
     memoryBytes: defaults.memory ?? 64 * 2 ** 20,
     notifiers: (written.notify ?? []).map(({ on, run, timeout }) => ({ on, command: run, timeoutMs: timeout ?? 30_000 })),
     metricsFile: written.metrics === undefined ? undefined : absolute(written.metrics.textfile),
+    zone: written.zone,
+    verify: {
+      schedule: written.verify?.schedule,
+      budgetMs: written.verify?.budget,
+      withinMs: written.verify?.within,
+    },
+    prune: { schedule: written.prune?.schedule },
+    limits: {
+      host: written.limits?.host,
+      repository: written.limits?.repository,
+      device: written.limits?.device,
+      readBytesPerSecond: written.limits?.read,
+      writeBytesPerSecond: written.limits?.write,
+      nice: written.limits?.nice,
+      ionice: written.limits?.ionice,
+    },
     machines: Object.entries(written.machines).map(([name, machine]): MachineConfig => {
       const settings = {
         name,
@@ -25,6 +42,12 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
           milliseconds: auditMs(machine.audit) ?? auditMs(defaults.audit) ?? 5000,
         },
         files: mapValues(machine.files ?? {}, absolute),
+        schedule: machine.schedule ?? inherited(defaults, name),
+        hooks: {
+          before: machine.hooks?.before ?? defaults.hooks?.before,
+          after: machine.hooks?.after ?? defaults.hooks?.after,
+          timeoutMs: machine.hooks?.timeout ?? defaults.hooks?.timeout ?? 10 * 60_000,
+        },
       }
       if (machine.tracker === 'disk') {
         return { ...settings, tracker: 'disk', stores: mapValues(machine.stores, absolute) }
@@ -60,6 +83,12 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
       }
     }),
   }
+}
+
+/** A schedule that machines share is spread; one that a machine has of its own is meant as it stands. */
+function inherited({ schedule, spread }: NonNullable<ConfigFile['defaults']>, machine: string): string | undefined {
+  if (schedule === undefined) return undefined
+  return spreadExpression(schedule, machine, Math.floor((spread ?? 15 * 60_000) / 60_000))
 }
 
 type Audit = NonNullable<ConfigFile['defaults']>['audit']

@@ -1,5 +1,6 @@
 import * as z from 'zod'
-import { metrics, notify } from './schema-runs.js'
+import { hooks, limits, metrics, notify } from './schema-runs.js'
+import { prune, schedule, spread, verify, zone } from './schema-schedule.js'
 import { duration, integer, path, size } from './schema-values.js'
 
 /** Names of machines and stores become names of folders and of archive members. */
@@ -27,6 +28,8 @@ const overrides = {
   compression: z.strictObject({ level: level.optional() }).optional(),
   concurrency: z.strictObject({ stores: integer(1, 64).optional() }).optional(),
   audit: audit.optional(),
+  schedule: schedule.optional(),
+  hooks: hooks.optional(),
 }
 
 const defaults = z.strictObject({
@@ -41,6 +44,9 @@ const defaults = z.strictObject({
     .refine((bytes) => bytes >= 8 * 2 ** 20 && bytes <= 64 * 2 ** 30, 'at least 8MiB and at most 64GiB')
     .optional(),
   audit: audit.optional(),
+  schedule: schedule.optional(),
+  spread: spread.optional(),
+  hooks: hooks.optional(),
 })
 
 /** A member path below `config/` in the archive: it must not lead out of the folder it is restored to. */
@@ -128,6 +134,10 @@ export const configSchema = z.strictObject({
   defaults: defaults.optional(),
   notify: notify.optional(),
   metrics: metrics.optional(),
+  verify: verify.optional(),
+  prune: prune.optional(),
+  limits: limits.optional(),
+  zone: zone.optional(),
   machines: z
     .record(name, machine, 'machines by name')
     .refine((record) => Object.keys(record).length > 0, 'at least one machine'),
