@@ -8,6 +8,7 @@ import type { Config, MachineConfig } from './config/config.js'
 import { loadCodec } from './compress/load-codec.js'
 import { ByteBudget } from './operations/byte-budget.js'
 import type { BackupMachine } from './operations/backup/backup.js'
+import type { RunHooks } from './operations/backup/hooks.js'
 import type { WriteEnvironment } from './operations/environment.js'
 import { createPool } from './operations/pool.js'
 import { openRepository } from './repository/open.js'
@@ -74,6 +75,12 @@ export async function buildRunReporter(
 ): Promise<RunReporter> {
   const runs = await import('./compose-runs.js')
   return runs.buildRunReporter(repository, { ...settings, version })
+}
+
+/** The hooks of a machine; loaded where it has any. */
+export async function buildHooks(settings: import('./compose-hooks.js').HookSettings): Promise<RunHooks | undefined> {
+  if (settings.hooks.before === undefined && settings.hooks.after === undefined) return undefined
+  return (await import('./compose-hooks.js')).buildHooks(settings)
 }
 
 export interface EnvironmentSettings {

@@ -39,6 +39,7 @@ const compositionRoots = [
   'index.ts',
   'compose.ts',
   'compose-disk.ts',
+  'compose-hooks.ts',
   'compose-offline.ts',
   'compose-runs.ts',
   'worker.ts',

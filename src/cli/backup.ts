@@ -44,7 +44,7 @@ export async function backup(context: Context, names: readonly string[], flags: 
         machines.map((machine) => async () => {
           const progress = board.start(machine.name)
           try {
-            const take = (notes: RunNotes) => backupOne(context, environment, machine, flags, progress, notes)
+            const take = (notes: RunNotes) => backupOne(context, environment, machine, flags, progress, notes, config.file)
             reports.push(await runs.run('backup', machine.name, take))
           } catch (error) {
             const failure = { machine: machine.name, error: toldAgain(error, runs.timesSkipped(machine.name), flags) }
@@ -86,16 +86,25 @@ async function backupOne(
   flags: BackupFlags,
   progress: Progress,
   notes: RunNotes,
+  configFile: string,
 ): Promise<BackupReport> {
   const { output, signal } = context
   const { backupMachine } = await import('../operations/backup/backup.js')
   const services = await context.services()
   const machine = await services.buildMachine(config)
+  const hooks = await services.buildHooks({
+    machine: config.name,
+    hooks: config.hooks,
+    configFile,
+    repository: environment.repository.description,
+    onOutput: (text) => output.note(`${config.name}: ${text}`),
+  })
   try {
     const report = await backupMachine(environment, machine, {
       request: flags.full === true ? 'full' : flags.incremental === true ? 'incremental' : 'auto',
       adopt: flags.adopt === true,
       signal,
+      hooks,
       countFirst: output.interactive || output.json,
       onEvent: (event) => {
         tell(context, event, progress)

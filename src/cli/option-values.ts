@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { parseSize, sizeExamples } from '../config/units.js'
+import { durationExamples, parseDuration, parseSize, sizeExamples } from '../config/units.js'
 import { RefpointError } from '../model/errors.js'
 import type { ServeAddress } from './disk-actions.js'
 
@@ -8,6 +8,13 @@ export function sizeValue(text: string): number {
   const bytes = parseSize(text)
   if (bytes !== undefined) return bytes
   throw new RefpointError('usage', `"${text}" is no size`, { hint: `A size is ${sizeExamples}.` })
+}
+
+/** Milliseconds of an option's value. @throws RefpointError `usage` */
+export function durationValue(text: string): number {
+  const milliseconds = parseDuration(text)
+  if (milliseconds !== undefined) return milliseconds
+  throw new RefpointError('usage', `"${text}" is no time`, { hint: `It is ${durationExamples}.` })
 }
 
 /** `host:port` or a port of 127.0.0.1; whether the host is allowed is the server's question. */

@@ -139,10 +139,12 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .description('prove that points can be restored, from manifest to byte; name everything that is damaged')
     .argument('[machine]', 'every machine when left out')
     .option('--at <when>', 'only this point, with all that it needs')
+    .option('--all', 'every machine')
     .option('--quick', 'only what tells without reading payload')
+    .option('--budget <time>', 'stop after this long; begin with what was not verified for the longest time')
     .addHelpText(
       'after',
-      '\nExamples:\n  refpoint verify\n  refpoint verify web01 --at latest\n  refpoint verify --quick',
+      '\nExamples:\n  refpoint verify\n  refpoint verify web01 --at latest\n  refpoint verify --quick\n  refpoint verify --all --budget 30m',
     )
     .action(async (machine: string | undefined, _flags: object, command: Command) => {
       const { verifyCommand } = await import('./verify.js')
@@ -176,6 +178,14 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .action(async (machine: string, _flags: object, command: Command) => {
       const { audit } = await import('./audit.js')
       await audit(context(command), machine, command.optsWithGlobals())
+    })
+
+  add(new Command('status'))
+    .description('how every machine is doing, on one screen; exits with 4 when somebody should look')
+    .addHelpText('after', '\nExamples:\n  refpoint status\n  refpoint status --json')
+    .action(async (_flags: object, command: Command) => {
+      const { status } = await import('./status.js')
+      await status(context(command), command.optsWithGlobals())
     })
 
   add(new Command('cron'))

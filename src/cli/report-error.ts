@@ -13,6 +13,7 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   'wrong-key': 12,
   damaged: 13,
   tracker: 14,
+  hook: 1,
   io: 1,
   'commit-unknown': 1,
   cancelled: 130,

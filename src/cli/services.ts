@@ -1,5 +1,6 @@
-import type { Config, MachineConfig } from '../config/config.js'
+import type { Config, Hooks, MachineConfig } from '../config/config.js'
 import type { BackupMachine } from '../operations/backup/backup.js'
+import type { RunHooks } from '../operations/backup/hooks.js'
 import type { WriteEnvironment } from '../operations/environment.js'
 import type { RunReporter, RunSinks } from '../operations/runs/run-reporter.js'
 import type { PruneRepository } from '../repository/repository.js'
@@ -21,5 +22,13 @@ export interface Services {
       readonly describeError: RunSinks['describeError']
     },
   ): Promise<RunReporter>
+  /** Undefined where the machine has no hooks. */
+  buildHooks(settings: {
+    readonly machine: string
+    readonly hooks: Hooks
+    readonly configFile: string
+    readonly repository: string
+    readonly onOutput: (text: string) => void
+  }): Promise<RunHooks | undefined>
   buildMachine(machine: MachineConfig): Promise<BackupMachine>
 }

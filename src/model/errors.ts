@@ -9,6 +9,7 @@
  * - `wrong-key`: encrypted for somebody else (12)
  * - `damaged`: stored bytes are not what was written (13)
  * - `tracker`: the block-tracking layer failed or can't do what was asked (14)
+ * - `hook`: a program of the user's that goes before or after a run failed (1)
  * - `io`: the system refused a read or a write: full, read-only, permission (1)
  * - `commit-unknown`: a commit may or may not have happened; nothing was released (1)
  * - `cancelled`: by a signal (130)
@@ -23,6 +24,7 @@ export type ErrorCode =
   | 'wrong-key'
   | 'damaged'
   | 'tracker'
+  | 'hook'
   | 'io'
   | 'commit-unknown'
   | 'cancelled'

@@ -16,6 +16,7 @@ import { auditStores, type AuditOutcome } from './audit-stores.js'
 import { chooseParent } from './choose-parent.js'
 import { removeOrphans } from './clean.js'
 import type { BackupEvent, BackupStep } from './events.js'
+import type { RunHooks } from './hooks.js'
 import { type Asked, gatherEvidence } from './evidence.js'
 import { recallFrom } from './recall.js'
 import { type JudgedStore, writePoint } from './write-point.js'
@@ -38,6 +39,7 @@ export interface BackupOptions {
   readonly onEvent?: (event: BackupEvent) => void
   /** Take over a machine that another host, or another configuration, backed up so far: it was moved. */
   readonly adopt?: boolean
+  readonly hooks?: RunHooks | undefined
   /** Count the bytes to read before reading them, for a progress bar. */
   readonly countFirst?: boolean
 }
@@ -113,7 +115,7 @@ class BackupRun {
       async () => {
         const signal = AbortSignal.any([this.#options.signal, lease.lost])
         this.#step('locked')
-        return await this.#leased(lease, uuid, signal)
+        return await this.#hooked(signal, () => this.#leased(lease, uuid, signal))
       },
     )
     this.#step('disposed')
@@ -129,6 +131,23 @@ class BackupRun {
       return await body()
     } finally {
       await this.#afterwards(what, end)
+    }
+  }
+
+  /** Runs the hooks around a run: `after` runs always, and is told how it went. */
+  async #hooked(signal: AbortSignal, body: () => Promise<BackupReport>): Promise<BackupReport> {
+    const { hooks } = this.#options
+    if (hooks === undefined) return await body()
+    let error: unknown
+    try {
+      await hooks.before(signal)
+      return await body()
+    } catch (failure) {
+      error = failure
+      throw failure
+    } finally {
+      const result = error === undefined ? 'done' : 'failed'
+      await this.#afterwards("the hook 'after'", () => hooks.after({ result, point: this.#committed ?? null, error }))
     }
   }
 

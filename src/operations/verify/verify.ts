@@ -26,6 +26,8 @@ export interface VerifyRequest {
   readonly machine: string | undefined
   /** Only this point, with all that it needs. */
   readonly point: number | undefined
+  /** Only these points of the machine, and nothing that they need: for what is proven bit by bit. */
+  readonly only?: ReadonlySet<number>
   /** Only what tells without reading payload: manifests, chains, archives' sizes, headers and tables' places. */
   readonly quick: boolean
 }
@@ -33,7 +35,9 @@ export interface VerifyRequest {
 export interface VerifyOptions {
   readonly signal: AbortSignal
   readonly onFinding?: (finding: Finding) => void
-  readonly onPoint?: (machine: string, point: number) => void
+  readonly onPoint?: (machine: string, point: PointManifest) => void
+  /** Asked before each point: whether to leave it, and all that come after it, for another time. */
+  readonly enough?: () => boolean
   readonly onTotal?: (bytes: number) => void
   readonly onBytes?: (bytes: number) => void
 }
@@ -102,9 +106,10 @@ class VerifyRun {
     await using shelf = new ArchiveShelf(repository, codec)
     for (const point of wanted) {
       this.#options.signal.throwIfAborted()
+      if (this.#options.enough?.() === true) break
       await this.#point(point, points, bySlot, shelf)
       this.#points++
-      this.#options.onPoint?.(name, point.point)
+      this.#options.onPoint?.(name, point)
     }
   }
 
@@ -114,6 +119,8 @@ class VerifyRun {
     points: readonly PointManifest[],
     bySlot: ReadonlyMap<number, PointManifest>,
   ): readonly PointManifest[] {
+    const { only } = this.#request
+    if (only !== undefined) return points.filter(({ point }) => only.has(point))
     if (this.#request.point === undefined) return points
     const point = bySlot.get(this.#request.point)
     if (point === undefined) {
