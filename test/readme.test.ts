@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { describeWith } from './layers.js'
@@ -66,8 +66,11 @@ describe('README.md', () => {
   })
 
   it('knows every key of the configuration and every command', () => {
-    const schema = readFileSync(join(root, 'src/config/schema.ts'), 'utf8')
-    const keys = [...schema.matchAll(/^ +(\w+): (?:z\.|size|level|audit|integer|stores|defaults)/gm)].map((match) => match[1] ?? '')
+    const schema = readdirSync(join(root, 'src/config'))
+      .filter((name) => name.startsWith('schema'))
+      .map((name) => readFileSync(join(root, 'src/config', name), 'utf8'))
+      .join('\n')
+    const keys = [...schema.matchAll(/^ +(\w+): (?:z\.|size|level|audit|integer|stores|defaults|schedule|spread|hooks|verify|zone|notify|metrics|duration|program|patience)/gm)].map((match) => match[1] ?? '')
     expect(keys.length).toBeGreaterThan(8)
     expect(keys.filter((key) => !readme.includes(key))).toEqual([])
     const program = readFileSync(join(root, 'src/cli/program.ts'), 'utf8')

@@ -44,7 +44,9 @@ export async function oldestFirst(
   const batches: { machine: string; points: number[] }[] = []
   for (const { machine, point } of waiting) {
     const last = batches.at(-1)
-    if (last?.machine === machine && last.points.length < mostInBatch) last.points.push(point)
+    // A batch is looked at in the order of its slots, so it must be in that order.
+    const next = last?.machine === machine && last.points.length < mostInBatch && point > (last.points.at(-1) ?? 0)
+    if (next) last.points.push(point)
     else batches.push({ machine, points: [point] })
   }
   return batches
