@@ -42,7 +42,7 @@ export function withOffline(live: Tracker, machine: QemuMachineConfig, images: N
 }
 
 /** Nobody listens on the QMP socket, or there is none. */
-function isOff(error: unknown): boolean {
+export function isOff(error: unknown): boolean {
   if (!(error instanceof RefpointError && error.code === 'tracker' && 'qmp' in error.fields)) return false
   const { cause } = error
   return cause instanceof Error && 'code' in cause && ['ENOENT', 'ECONNREFUSED'].includes(String(cause.code))

@@ -14,13 +14,14 @@ import { createPool } from './operations/pool.js'
 import { openRepository } from './repository/open.js'
 import type { PruneRepository } from './repository/repository.js'
 import type { RunReporter } from './operations/runs/run-reporter.js'
+import type { Doctor } from './trackers/doctor.js'
 import type { Tracker } from './trackers/tracker.js'
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
 
 /** Name and version, as in manifests. */
 export const agent = `refpoint ${version}`
-export { version }
+export { version, loadCodec }
 
 export interface RepositoryConfig {
   readonly path: string
@@ -53,6 +54,21 @@ export async function buildTracker(machine: MachineConfig): Promise<Tracker> {
     case 'qcow2':
       return await (await import('./compose-offline.js')).buildOfflineTracker(machine.stores)
   }
+}
+
+/** How long `doctor` waits for a run that has the machine. */
+const doctorPatienceMs = 2000
+
+/** Who looks at a machine. Dispose of it afterwards. */
+export async function buildDoctor(machine: MachineConfig): Promise<Doctor> {
+  const { tryCheckpoint } = await import('./operations/doctor/try-checkpoint.js')
+  if (machine.tracker !== 'qemu') return tryCheckpoint(await buildTracker(machine))
+  const { createQemuDoctor } = await import('./trackers/qemu/doctor/qemu-doctor.js')
+  const live = createQemuDoctor({ ...machine, waitMs: doctorPatienceMs })
+  if (machine.images === undefined) return live
+  const { doctorOfEither } = await import('./trackers/combined/doctor-of-either.js')
+  const { isOff } = await import('./compose-offline.js')
+  return doctorOfEither({ live, isOff, offline: tryCheckpoint(await buildTracker(machine)) })
 }
 
 /** A machine of the configuration as the backup operation takes it. Dispose of its tracker afterwards. */

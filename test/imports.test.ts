@@ -48,7 +48,7 @@ const compositionRoots = [
 function roomOf(file: string): string | undefined {
   const path = relative(src, file)
   if (compositionRoots.includes(path)) return undefined
-  if (path === 'trackers/tracker.ts') return 'tracker port'
+  if (path === 'trackers/tracker.ts' || path === 'trackers/doctor.ts') return 'tracker port'
   if (path === 'repository/repository.ts') return 'repository port'
   const parts = dirname(path).split('/')
   const deep = parts.slice(0, 2).join('/')

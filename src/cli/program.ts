@@ -202,6 +202,16 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       await cron(context(command), command.optsWithGlobals())
     })
 
+  add(new Command('doctor'))
+    .description('look whether a machine can be backed up, and what its incrementals will cost')
+    .argument('[machine]', 'a machine of the configuration; may be left out if there is only one')
+    .option('--fix', 'remove what killed runs left')
+    .addHelpText('after', '\nExamples:\n  refpoint doctor web01\n  refpoint doctor web01 --fix')
+    .action(async (machine: string | undefined, _flags: object, command: Command) => {
+      const { doctor } = await import('./doctor.js')
+      await doctor(context(command), machine, command.optsWithGlobals())
+    })
+
   add(diskCommand({ output: (command) => context(command).output, signal }, options.disk))
   for (const command of program.commands) inherit(command, program)
   return program

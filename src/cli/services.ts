@@ -2,6 +2,7 @@ import type { Config, Hooks, MachineConfig } from '../config/config.js'
 import type { BackupMachine } from '../operations/backup/backup.js'
 import type { RunHooks } from '../operations/backup/hooks.js'
 import type { WriteEnvironment } from '../operations/environment.js'
+import type { Doctor, ExamineRequest } from '../operations/doctor/examine-machine.js'
 import type { RunReporter, RunSinks } from '../operations/runs/run-reporter.js'
 import type { PruneRepository } from '../repository/repository.js'
 
@@ -30,5 +31,7 @@ export interface Services {
     readonly repository: string
     readonly onOutput: (text: string) => void
   }): Promise<RunHooks | undefined>
+  buildDoctor(machine: MachineConfig): Promise<Doctor>
+  loadCodec(): Promise<ExamineRequest['codec']>
   buildMachine(machine: MachineConfig): Promise<BackupMachine>
 }
