@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { execa } from 'execa'
@@ -37,7 +37,7 @@ export async function nbdsh(uri: string | undefined, script: string): Promise<st
   return stdout
 }
 
-/** A server program that makes the socket `path`; ended when the test ends. */
+/** A server program that listens on the socket `path`, and for more than one client; ended when the test ends. */
 export async function start(path: string, command: string, ...args: readonly string[]): Promise<void> {
   const child = execa(command, args, { reject: false, timeout: 110_000 })
   onTestFinished(async () => {
@@ -46,10 +46,21 @@ export async function start(path: string, command: string, ...args: readonly str
   })
   let ended: string | undefined
   void child.then((result) => (ended = `${result.stderr}`))
-  for (let tries = 0; !existsSync(path); tries++) {
-    if (ended !== undefined || tries > 400) throw new Error(`${command} did not start: ${ended ?? 'too slow'}`)
+  while (!(await listens(path))) {
+    if (ended !== undefined) throw new Error(`${command} did not start: ${ended}`)
     await delay(25)
   }
+}
+
+/** A socket's file exists a while before anybody listens. */
+function listens(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.on('error', () => resolve(false))
+  })
 }
 
 /** Bytes that tell where they belong: each 8 bytes hold their own offset. */

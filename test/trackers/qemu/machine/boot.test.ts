@@ -8,7 +8,7 @@ import { parseMachineDocument } from '../../../../src/trackers/qemu/machine/docu
 import { readOwnMachine } from '../../../../src/trackers/qemu/machine/own-machine.js'
 import type { MachineFile } from '../../../../src/trackers/tracker.js'
 import { describeWith } from '../../../layers.js'
-import { guestBytes, guestTurn, installGuest } from '../../../qemu/guest.js'
+import { guestBytes, guestTurn, installGuest, untilTurns } from '../../../qemu/guest.js'
 import { makeImage } from '../../../qemu/images.js'
 import { QemuProcess } from '../../../qemu/qemu-process.js'
 import { temporaryFolder } from '../../../temporary.js'
@@ -114,9 +114,7 @@ describeWith(
       const { files, warnings, document } = await take(machine, { root: image })
       expect(warnings).toEqual([])
       expect(document.disks.map(({ store, format }) => [store, format])).toEqual([['root', 'qcow2']])
-      const stats = async () => JSON.stringify(await machine.monitor.execute('query-blockstats'))
-      const before = await stats()
-      while ((await stats()) === before) await new Promise((resolve) => setTimeout(resolve, 20))
+      await untilTurns(machine, 2)
       await machine.quit()
 
       const restored = join(folder, 'restored')
