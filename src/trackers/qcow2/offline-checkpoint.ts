@@ -70,8 +70,8 @@ export class OfflineCheckpoint implements Checkpoint {
     }
   }
 
-  assertStable(): Promise<void> {
-    if (!this.#open.daemon.lost) return Promise.resolve()
+  async assertStable(): Promise<void> {
+    if (!this.#open.daemon.lost) return
     throw new RefpointError('tracker', 'qemu-storage-daemon, which held the images locked, ended', {
       hint: 'Nothing was committed. Run the backup again.',
     })

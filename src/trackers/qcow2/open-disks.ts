@@ -2,6 +2,7 @@ import { RefpointError } from '../../model/errors.js'
 import { type BitmapState, parseBitmapChangeId } from '../bitmaps/change-id.js'
 import { ownerTag, parseBitmapName } from '../bitmaps/names.js'
 import type { Owner } from '../tracker.js'
+import { assertRoomForBitmaps } from './bitmap-room.js'
 import { openNode, reopenNode } from './block-nodes.js'
 import { readNodes } from './node-info.js'
 import { type CheckedImage, checkPinnedImage, type PinnedImage } from './pinned-image.js'
@@ -38,6 +39,7 @@ export class OpenDisks implements AsyncDisposable {
    */
   static async open(images: Readonly<Record<string, PinnedImage>>, signal: AbortSignal): Promise<OpenDisks> {
     const checked = Object.entries(images).map(([store, pin]) => ({ store, image: checkPinnedImage(store, pin) }))
+    for (const { store, image } of checked) await assertRoomForBitmaps(store, image)
     const daemon = await StorageDaemon.start(signal)
     try {
       const deadline = performance.now() + lockPatienceMs

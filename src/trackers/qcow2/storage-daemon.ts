@@ -1,11 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RefpointError } from '../../model/errors.js'
 import { connectQmp, type QmpClient } from '../../qmp/client.js'
 
 const program = 'qemu-storage-daemon'
+/** As for machines that run. */
+const oldest = { major: 7, minor: 2 }
 const startTimeoutMs = 30_000
 /** Closing saves the bitmaps of every image. */
 const endTimeoutMs = 120_000
@@ -21,6 +24,7 @@ const saidLimit = 4096
 const guard = `
 folder=$1
 shift
+mkdir -m 700 -- "$folder" || exit
 "$@" < /dev/null &
 daemon=$!
 trap '' HUP INT TERM
@@ -46,7 +50,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   /** @throws RefpointError `tracker` when it can't be started, and the signal's reason. */
   static async start(signal: AbortSignal): Promise<StorageDaemon> {
-    const folder = await mkdtemp(join(tmpdir(), 'refpoint-'))
+    const folder = join(tmpdir(), `refpoint-${randomBytes(8).toString('hex')}`)
     const path = join(folder, 'qmp')
     const process = new GuardedProcess(folder, [
       program,
@@ -54,7 +58,9 @@ export class StorageDaemon implements AsyncDisposable {
       ...['--monitor', 'chardev=qmp'],
     ])
     try {
-      return new StorageDaemon(process, await connected(path, process, signal))
+      const qmp = await connected(path, process, signal)
+      assertVersion(qmp)
+      return new StorageDaemon(process, qmp)
     } catch (error) {
       await process.end()
       throw error
@@ -136,9 +142,9 @@ class GuardedProcess {
     const late = new Promise<'late'>((resolve) => (timer = setTimeout(() => resolve('late'), endTimeoutMs)))
     const killed = (await Promise.race([this.#gone, late])) === 'late'
     clearTimeout(timer)
-    if (killed) this.#killGroup()
-    await rm(this.folder, { recursive: true, force: true })
     if (!killed) return
+    this.#killGroup()
+    await rm(this.folder, { recursive: true, force: true })
     throw new RefpointError('tracker', `${program} did not end within ${endTimeoutMs / 1000} s, and was killed`, {
       hint: 'The storage of the images seems to hang. Disks may have to be compared next time.',
     })
@@ -167,10 +173,20 @@ async function connected(path: string, process: GuardedProcess, signal: AbortSig
         await new Promise((resolve) => setTimeout(resolve, 5))
         continue
       }
+      const missing = process.said.includes('not found')
       throw new RefpointError('tracker', `${program} did not start: ${process.said || 'it does not answer'}`, {
-        hint: `Is it installed? Debian has it in qemu-system-common, others in a package of its name.`,
+        ...(missing && { hint: 'Install it: Debian has it in qemu-system-common, others in a package of its name.' }),
         cause,
       })
     }
   }
+}
+
+function assertVersion({ version }: QmpClient): void {
+  const { major, minor, micro } = version
+  if (major > oldest.major || (major === oldest.major && minor >= oldest.minor)) return
+  throw new RefpointError('tracker', `${program} ${major}.${minor}.${micro} is too old`, {
+    hint: `It takes ${oldest.major}.${oldest.minor} or newer.`,
+    fields: { version },
+  })
 }
