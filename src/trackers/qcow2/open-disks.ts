@@ -4,6 +4,7 @@ import { ownerTag, parseBitmapName } from '../bitmaps/names.js'
 import type { Owner } from '../tracker.js'
 import { assertRoomForBitmaps } from './bitmap-room.js'
 import { openNode, reopenNode } from './block-nodes.js'
+import { ownerOf } from './image-owner.js'
 import { readNodes } from './node-info.js'
 import { type CheckedImage, checkPinnedImage, type PinnedImage } from './pinned-image.js'
 import { StorageDaemon } from './storage-daemon.js'
@@ -40,7 +41,7 @@ export class OpenDisks implements AsyncDisposable {
   static async open(images: Readonly<Record<string, PinnedImage>>, signal: AbortSignal): Promise<OpenDisks> {
     const checked = Object.entries(images).map(([store, pin]) => ({ store, image: checkPinnedImage(store, pin) }))
     for (const { store, image } of checked) await assertRoomForBitmaps(store, image)
-    const daemon = await StorageDaemon.start(signal)
+    const daemon = await StorageDaemon.start(ownerOf(Object.values(images)), signal)
     try {
       const deadline = performance.now() + lockPatienceMs
       for (const [index, { store, image }] of checked.entries()) {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { RefpointError } from '../../model/errors.js'
 import { connectQmp, type QmpClient } from '../../qmp/client.js'
+import type { User } from './image-owner.js'
 
 const program = 'qemu-storage-daemon'
 /** As for machines that run. */
@@ -48,15 +49,16 @@ export class StorageDaemon implements AsyncDisposable {
     this.nbdPath = join(process.folder, 'nbd')
   }
 
-  /** @throws RefpointError `tracker` when it can't be started, and the signal's reason. */
-  static async start(signal: AbortSignal): Promise<StorageDaemon> {
+  /**
+   * @param user who it runs as; undefined: who the agent runs as.
+   * @throws RefpointError `tracker` when it can't be started, and the signal's reason.
+   */
+  static async start(user: User | undefined, signal: AbortSignal): Promise<StorageDaemon> {
     const folder = join(tmpdir(), `refpoint-${randomBytes(8).toString('hex')}`)
     const path = join(folder, 'qmp')
-    const process = new GuardedProcess(folder, [
-      program,
-      ...['--chardev', `socket,id=qmp,path=${path.replaceAll(',', ',,')},server=on,wait=off`],
-      ...['--monitor', 'chardev=qmp'],
-    ])
+    const monitor = `socket,id=qmp,path=${path.replaceAll(',', ',,')},server=on,wait=off`
+    const command = [program, '--chardev', monitor, '--monitor', 'chardev=qmp']
+    const process = new GuardedProcess(folder, command, user)
     try {
       const qmp = await connected(path, process, signal)
       assertVersion(qmp)
@@ -105,12 +107,14 @@ class GuardedProcess {
   /** The daemon itself ended. */
   #ended = false
 
-  constructor(folder: string, command: readonly string[]) {
+  constructor(folder: string, command: readonly string[], user: User | undefined) {
     this.folder = folder
     // A process group of its own: a Ctrl-C is for the agent, which ends the daemon when it has cleaned up.
     this.#child = spawn('/bin/sh', ['-c', guard, 'refpoint-guard', folder, ...command], {
       stdio: ['pipe', 'ignore', 'pipe'],
       detached: true,
+      cwd: '/',
+      ...user,
     })
     this.#child.stderr?.on('data', (bytes: Buffer) => {
       if (this.#said.length < saidLimit) this.#said += bytes.toString()

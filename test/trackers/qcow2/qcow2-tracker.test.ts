@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import type { ReferencePoint } from '../../../src/model/reference-point.js'
@@ -110,5 +110,21 @@ describeWith(['qemu-storage-daemon', 'qemu-img', 'qemu-io'], 'images of a machin
     const refused = tracker.checkpoint({ owner, previous: undefined, recall, signal })
     await expect(refused).rejects.toMatchObject({ code: 'tracker', message: expect.stringContaining('bytes are free') })
     expect(readFileSync(path).equals(before)).toBe(true)
+  })
+
+  test.skipIf(!asRoot)('are opened by nobody mightier than their owner (needs root)', async () => {
+    const machine = await offlineMachine()
+    chmodSync(machine.folder, 0o755)
+    const userOf = async (): Promise<number[]> => {
+      await using held = await machine.another().checkpoint({ owner, previous: undefined, recall, signal })
+      expect(held.stores).toHaveLength(2)
+      const daemons = processesWith('qemu-storage-daemon', machine.pathOf('root'))
+      return daemons.map((pid) => statSync(`/proc/${pid}`).uid)
+    }
+    expect(await userOf()).toEqual([0])
+    chownSync(machine.pathOf('root'), 65534, 65534)
+    expect(await userOf()).toEqual([0])
+    chownSync(machine.pathOf('data'), 65534, 65534)
+    expect(await userOf()).toEqual([65534])
   })
 })
