@@ -11,6 +11,7 @@ import { full } from './full.js'
 import { incremental } from './incremental.js'
 import { unchanged } from './unchanged.js'
 import { openChain } from './open-chain.js'
+import { many } from './many.js'
 import { restore } from './restore.js'
 import { serve } from './serve.js'
 import { has, versionOf } from './programs.js'
@@ -25,15 +26,17 @@ const sizes = {
     imageBytes: 8 * GiB, contentBytes: 2.5e9, blocks: 400, chain: 20,
     sparse: { large: 1024 * GiB, small: 10 * GiB, written: GiB },
     open: { storeBytes: 1024 * GiB, points: 100, changedBytes: 10 * GiB },
+    many: [{ machines: 1, points: 10_000 }, { machines: 1000, points: 1 }],
   },
   small: {
     imageBytes: 512 * MiB, contentBytes: 128 * MiB, blocks: 40, chain: 4,
     sparse: { large: 1024 * GiB, small: 10 * GiB, written: 32 * MiB },
     open: { storeBytes: 32 * GiB, points: 10, changedBytes: GiB },
+    many: [{ machines: 1, points: 500 }, { machines: 50, points: 1 }],
   },
 }
 
-const sections = { full, incremental, compared, unchanged, restore, serve, open: openChain }
+const sections = { full, incremental, compared, unchanged, restore, serve, open: openChain, many }
 
 const help = `npm run bench -- [section…] [options]
 
@@ -45,6 +48,7 @@ Sections (default: all):
   restore      a chain of 20 points, beside borg extract
   serve        nbdcopy from and to a tracked disk, beside nbdkit file
   open         time to the first byte, and memory, of a synthetic chain: 1 TiB, 100 points; also fragmented to 8 KiB
+  many         points and status of 10,000 points of one machine, and of 1,000 machines
 
 Options:
   --runs <n>      each is measured so often, and the median told (default 5)
