@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os'
 import { createRequire } from 'node:module'
-import type { Config, MachineConfig } from './config/config.js'
+import type { Config, Limits, MachineConfig } from './config/config.js'
 import { loadCodec } from './compress/load-codec.js'
 import { ByteBudget } from './operations/byte-budget.js'
 import type { BackupMachine } from './operations/backup/backup.js'
@@ -93,6 +93,23 @@ export async function buildRunReporter(
   return runs.buildRunReporter(repository, { ...settings, version })
 }
 
+/** Lets others on this host go first; returns what of it could not be done. Before `buildEnvironment`. */
+export async function lowerPriority({ nice, ionice }: Limits): Promise<readonly string[]> {
+  if (nice === undefined && ionice === undefined) return []
+  return await (await import('./compose-limits.js')).lowerPriority({ nice, ionice })
+}
+
+/** Runs a machine's backup when host, repository and devices have a place for it. */
+export async function withinLimits<Result>(
+  what: { readonly limits: Limits; readonly machine: MachineConfig; readonly repository: string },
+  waiting: { readonly signal: AbortSignal; readonly onWaiting: (key: string) => void },
+  body: () => Promise<Result>,
+): Promise<Result> {
+  const { host, repository, device } = what.limits
+  if (host === undefined && repository === undefined && device === undefined) return await body()
+  return await (await import('./compose-limits.js')).withinLimits(what, waiting, body)
+}
+
 /** The hooks of a machine; loaded where it has any. */
 export async function buildHooks(settings: import('./compose-hooks.js').HookSettings): Promise<RunHooks | undefined> {
   if (settings.hooks.before === undefined && settings.hooks.after === undefined) return undefined
@@ -102,6 +119,8 @@ export async function buildHooks(settings: import('./compose-hooks.js').HookSett
 export interface EnvironmentSettings {
   readonly workers: Config['workers']
   readonly memoryBytes: number
+  /** What refpoint may take of the host; undefined: all. */
+  readonly limits?: Limits | undefined
   /** The command that runs, for whoever finds a machine locked. */
   readonly command: string
 }
@@ -112,10 +131,10 @@ export interface EnvironmentSettings {
  */
 export async function buildEnvironment(
   repository: PruneRepository,
-  { workers, memoryBytes, command }: EnvironmentSettings,
+  { workers, memoryBytes, command, limits }: EnvironmentSettings,
 ): Promise<WriteEnvironment> {
   const { id } = await openRepository(repository)
-  return {
+  const environment: WriteEnvironment = {
     repository,
     repositoryId: id,
     codec: await loadCodec(),
@@ -128,4 +147,6 @@ export async function buildEnvironment(
     agent,
     command,
   }
+  if (limits?.readBytesPerSecond === undefined && limits?.writeBytesPerSecond === undefined) return environment
+  return (await import('./compose-limits.js')).throttled(environment, limits)
 }

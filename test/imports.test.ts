@@ -40,6 +40,7 @@ const compositionRoots = [
   'compose.ts',
   'compose-disk.ts',
   'compose-hooks.ts',
+  'compose-limits.ts',
   'compose-offline.ts',
   'compose-runs.ts',
   'worker.ts',

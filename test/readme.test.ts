@@ -70,7 +70,7 @@ describe('README.md', () => {
       .filter((name) => name.startsWith('schema'))
       .map((name) => readFileSync(join(root, 'src/config', name), 'utf8'))
       .join('\n')
-    const keys = [...schema.matchAll(/^ +(\w+): (?:z\.|size|level|audit|integer|stores|defaults|schedule|spread|hooks|verify|zone|notify|metrics|duration|program|patience)/gm)].map((match) => match[1] ?? '')
+    const keys = [...schema.matchAll(/^ +(\w+): (?:z\.|size|level|audit|integer|stores|defaults|schedule|spread|hooks|verify|zone|notify|metrics|limits|perSecond|duration|program|patience)/gm)].map((match) => match[1] ?? '')
     expect(keys.length).toBeGreaterThan(8)
     expect(keys.filter((key) => !readme.includes(key))).toEqual([])
     const program = readFileSync(join(root, 'src/cli/program.ts'), 'utf8')

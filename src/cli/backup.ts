@@ -45,7 +45,11 @@ export async function backup(context: Context, names: readonly string[], flags: 
           const progress = board.start(machine.name)
           try {
             const take = (notes: RunNotes) => backupOne(context, environment, machine, flags, progress, notes, config.file)
-            reports.push(await runs.run('backup', machine.name, take))
+            const within = { limits: config.limits, machine, repository: repository.description }
+            const { signal } = context
+            const waiting = { signal, onWaiting: (key: string) => progress.phase(`waiting for a place: ${key}`) }
+            const run = () => runs.run('backup', machine.name, take)
+            reports.push(await services.withinLimits(within, waiting, run))
           } catch (error) {
             const failure = { machine: machine.name, error: toldAgain(error, runs.timesSkipped(machine.name), flags) }
             failures.push(failure)

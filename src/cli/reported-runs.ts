@@ -66,7 +66,12 @@ export async function withRunsOn<Result>(
   })
   try {
     const { workers, memoryBytes } = settings
-    const environment = await services.buildEnvironment(repository, { workers, memoryBytes, command: context.command })
+    const limits = config?.limits
+    // Threads that are started from here on are as nice as this one.
+    const problems = limits === undefined ? [] : await services.lowerPriority(limits)
+    for (const problem of problems) context.output.note(`warning: limits: ${problem}`)
+    const { command } = context
+    const environment = await services.buildEnvironment(repository, { workers, memoryBytes, command, limits })
     try {
       return await action({ environment, runs, config })
     } finally {

@@ -1,4 +1,4 @@
-import type { Config, Hooks, MachineConfig } from '../config/config.js'
+import type { Config, Hooks, Limits, MachineConfig } from '../config/config.js'
 import type { BackupMachine } from '../operations/backup/backup.js'
 import type { RunHooks } from '../operations/backup/hooks.js'
 import type { WriteEnvironment } from '../operations/environment.js'
@@ -12,7 +12,7 @@ export interface Services {
   buildRepository(where: { readonly path: string }, options?: { readonly create?: boolean }): Promise<PruneRepository>
   buildEnvironment(
     repository: PruneRepository,
-    settings: { readonly workers: Config['workers']; readonly memoryBytes: number; readonly command: string },
+    settings: { readonly workers: Config['workers']; readonly memoryBytes: number; readonly command: string; readonly limits?: Limits | undefined },
   ): Promise<WriteEnvironment>
   buildRunReporter(
     repository: PruneRepository,
@@ -23,6 +23,14 @@ export interface Services {
       readonly describeError: RunSinks['describeError']
     },
   ): Promise<RunReporter>
+  /** Lets others on this host go first; returns what of it could not be done. */
+  lowerPriority(limits: Limits): Promise<readonly string[]>
+  /** Runs a machine's backup when host, repository and devices have a place for it. */
+  withinLimits<Result>(
+    what: { readonly limits: Limits; readonly machine: MachineConfig; readonly repository: string },
+    waiting: { readonly signal: AbortSignal; readonly onWaiting: (key: string) => void },
+    body: () => Promise<Result>,
+  ): Promise<Result>
   /** Undefined where the machine has no hooks. */
   buildHooks(settings: {
     readonly machine: string

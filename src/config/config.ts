@@ -22,6 +22,20 @@ export interface Config {
     readonly withinMs: number | undefined
   }
   readonly prune: { readonly schedule: string | undefined }
+  readonly limits: Limits
+}
+
+/** What refpoint may take of the host; undefined: no limit. */
+export interface Limits {
+  /** Machines backed up at once on this host, by all commands together. */
+  readonly host: number | undefined
+  /** The same, into one repository, and from one device. */
+  readonly repository: number | undefined
+  readonly device: number | undefined
+  readonly readBytesPerSecond: number | undefined
+  readonly writeBytesPerSecond: number | undefined
+  readonly nice: number | undefined
+  readonly ionice: 'idle' | 'best-effort' | undefined
 }
 
 /** Programs that run before and after a backup. */

@@ -23,6 +23,15 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
       withinMs: written.verify?.within,
     },
     prune: { schedule: written.prune?.schedule },
+    limits: {
+      host: written.limits?.host,
+      repository: written.limits?.repository,
+      device: written.limits?.device,
+      readBytesPerSecond: written.limits?.read,
+      writeBytesPerSecond: written.limits?.write,
+      nice: written.limits?.nice,
+      ionice: written.limits?.ionice,
+    },
     machines: Object.entries(written.machines).map(([name, machine]): MachineConfig => {
       const settings = {
         name,

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { duration, path } from './schema-values.js'
+import { duration, integer, path, size } from './schema-values.js'
 
 /** A program and its arguments; no shell looks at them unless it is the program. */
 const program = z.array(z.string(), 'a program and its arguments, such as [/usr/local/bin/page-me]').min(1)
@@ -26,4 +26,17 @@ export const hooks = z.strictObject({
   before: program.optional(),
   after: program.optional(),
   timeout: patience.optional(),
+})
+
+const perSecond = size.refine((bytes) => bytes >= 2 ** 20, 'at least 1MiB (in each second)')
+
+/** What refpoint may take of the host. */
+export const limits = z.strictObject({
+  host: integer(1, 1024).optional(),
+  repository: integer(1, 1024).optional(),
+  device: integer(1, 1024).optional(),
+  read: perSecond.optional(),
+  write: perSecond.optional(),
+  nice: integer(0, 19).optional(),
+  ionice: z.enum(['idle', 'best-effort'], '"idle" or "best-effort"').optional(),
 })

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { hooks, metrics, notify } from './schema-runs.js'
+import { hooks, limits, metrics, notify } from './schema-runs.js'
 import { prune, schedule, spread, verify, zone } from './schema-schedule.js'
 import { duration, integer, path, size } from './schema-values.js'
 
@@ -136,6 +136,7 @@ export const configSchema = z.strictObject({
   metrics: metrics.optional(),
   verify: verify.optional(),
   prune: prune.optional(),
+  limits: limits.optional(),
   zone: zone.optional(),
   machines: z
     .record(name, machine, 'machines by name')

@@ -29,6 +29,15 @@ describe('a configuration', () => {
       zone: undefined,
       verify: { schedule: undefined, budgetMs: undefined, withinMs: undefined },
       prune: { schedule: undefined },
+      limits: {
+        host: undefined,
+        repository: undefined,
+        device: undefined,
+        readBytesPerSecond: undefined,
+        writeBytesPerSecond: undefined,
+        nice: undefined,
+        ionice: undefined,
+      },
       memoryBytes: 64 * 2 ** 20,
       machines: [
         {
