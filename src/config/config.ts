@@ -1,3 +1,5 @@
+import type { KeepRules } from '../model/retention.js'
+
 /** The configuration with every default filled in, every path absolute and every unit resolved. */
 export interface Config {
   /** The file it was read from, absolute. */
@@ -60,11 +62,21 @@ interface MachineSettings {
   readonly compressionLevel: number
   /** The budget for re-reading "unchanged" blocks; either being 0 turns it off. */
   readonly audit: { readonly bytes: number; readonly milliseconds: number }
+  /** Which points 'prune' keeps; undefined where no rules were given: then it keeps all. */
+  readonly keep: KeepConfig | undefined
+  /** After how long a backup reads and stores everything anew; undefined for never. */
+  readonly fullEveryMs: number | undefined
   /** The machine's own configuration files: name in the archive to absolute path. */
   readonly files: Readonly<Record<string, string>>
   /** When it is backed up, with the machine's own offset; undefined: nobody said. */
   readonly schedule: string | undefined
   readonly hooks: Hooks
+}
+
+/** How many points each rule keeps, and the zone whose days and weeks are meant: the system's where none is named. */
+export interface KeepConfig {
+  readonly rules: KeepRules
+  readonly zone: string | undefined
 }
 
 export interface DiskMachineConfig extends MachineSettings {

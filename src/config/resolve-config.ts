@@ -1,6 +1,7 @@
 import { dirname, resolve } from 'node:path'
+import { keepRuleNames } from '../model/retention.js'
 import { spreadExpression } from '../schedule/spread.js'
-import type { Config, DiskImageConfig, MachineConfig } from './config.js'
+import type { Config, DiskImageConfig, KeepConfig, MachineConfig } from './config.js'
 import type { ConfigFile, WrittenImage } from './schema.js'
 
 /** Fills in the defaults, and makes paths absolute: relative ones are relative to the folder of `file`. */
@@ -41,6 +42,8 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
           bytes: machine.audit?.bytes ?? defaults.audit?.bytes ?? 256 * 2 ** 20,
           milliseconds: auditMs(machine.audit) ?? auditMs(defaults.audit) ?? 5000,
         },
+        keep: resolveKeep(machine.keep ?? defaults.keep),
+        fullEveryMs: (machine.full === undefined ? defaults.full : machine.full) ?? undefined,
         files: mapValues(machine.files ?? {}, absolute),
         schedule: machine.schedule ?? inherited(defaults, name),
         hooks: {
@@ -103,6 +106,13 @@ function resolveImage({ path, format, backing }: WrittenImage, absolute: (path: 
     format,
     ...(backing === undefined ? {} : { backing: resolveImage(backing, absolute) }),
   }
+}
+
+/** A machine's own rules take the place of the defaults as a whole: what is not there keeps nothing. */
+function resolveKeep(written: NonNullable<ConfigFile['defaults']>['keep']): KeepConfig | undefined {
+  if (written === undefined) return undefined
+  const rules = Object.fromEntries(keepRuleNames.map((rule) => [rule, written[rule] ?? 0]))
+  return { rules, zone: written.zone }
 }
 
 function mapValues<From, To>(record: Readonly<Record<string, From>>, to: (value: From) => To): Record<string, To> {

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { fullSchema, keepSchema } from './schema-retention.js'
 import { hooks, limits, metrics, notify } from './schema-runs.js'
 import { prune, schedule, spread, verify, zone } from './schema-schedule.js'
 import { duration, integer, path, size } from './schema-values.js'
@@ -30,6 +31,8 @@ const overrides = {
   audit: audit.optional(),
   schedule: schedule.optional(),
   hooks: hooks.optional(),
+  keep: keepSchema.optional(),
+  full: fullSchema.optional(),
 }
 
 const defaults = z.strictObject({
@@ -47,6 +50,8 @@ const defaults = z.strictObject({
   schedule: schedule.optional(),
   spread: spread.optional(),
   hooks: hooks.optional(),
+  keep: keepSchema.optional(),
+  full: fullSchema.optional(),
 })
 
 /** A member path below `config/` in the archive: it must not lead out of the folder it is restored to. */

@@ -56,6 +56,13 @@ export interface PointManifest {
   readonly parent: number | null
   /** Random per commit attempt: tells on "exists" whether the claim was ours. */
   readonly nonce: string
+  /** The slot of the fold that wrote this revision of the manifest; absent in the manifest that the backup wrote. */
+  readonly revision?: number
+  /**
+   * ISO 8601, UTC: when all stores of this chain were last read from the source as a whole; folding does not change it.
+   * Absent in manifests that did not know of it.
+   */
+  readonly wholeAt?: string
   readonly tracker: string
   /** ISO 8601, UTC: the instant of the checkpoint, and when the run began. */
   readonly time: string
@@ -114,4 +121,25 @@ export interface AbortedManifest {
   readonly reason: string
 }
 
-export type SlotManifest = PointManifest | AuditManifest | AbortedManifest
+/**
+ * A prune, in the slot that it claimed. It says all at once what is gone and which manifests count, so that a whole prune
+ * happens or does not. Cumulative: the newest one counts, alone.
+ */
+export interface FoldManifest {
+  readonly format: 1
+  readonly requires: readonly string[]
+  readonly optional: readonly string[]
+  readonly type: 'fold'
+  readonly machine: string
+  readonly machineUuid: string
+  readonly point: number
+  readonly nonce: string
+  readonly time: string
+  readonly agent: string
+  /** Ranges of slots, first and last, in which nothing is any more, whatever objects may be left of them. */
+  readonly dropped: readonly (readonly [number, number])[]
+  /** Slot and revision: points whose manifest is `<slot>.r<revision>.json`; of all others `<slot>.json` counts. */
+  readonly revisions: readonly (readonly [number, number])[]
+}
+
+export type SlotManifest = PointManifest | AuditManifest | AbortedManifest | FoldManifest

@@ -23,6 +23,8 @@ export interface PlanInput {
   readonly parent: PointManifest | undefined
   /** Why there is no usable parent although there are points; shown to the user. */
   readonly parentProblem: string | undefined
+  /** Why this point is to be a full though nobody asked for it; undefined when it is not. */
+  readonly fullDue: string | undefined
   readonly stores: readonly StoreEvidence[]
 }
 
@@ -45,6 +47,10 @@ export function planBackup(input: PlanInput): BackupPlan {
   const { request, parent } = input
   if (request === 'full') {
     return { kind: 'point', parent: null, stores: input.stores.map((s) => full(s.name, 'asked for by --full')) }
+  }
+  if (request === 'auto' && input.fullDue !== undefined) {
+    const why = input.fullDue
+    return { kind: 'point', parent: null, stores: input.stores.map((s) => full(s.name, why)) }
   }
   if (parent === undefined) {
     const why = input.parentProblem ?? 'first point of this machine'

@@ -166,7 +166,10 @@ function* frameTasks(input: WindowPlanInput, segments: Segments, kinds: Uint8Arr
   }
 }
 
-/** Segment indexes by archive, oldest archive first; a counting sort that keeps store order within each. */
+/**
+ * Segment indexes by archive, oldest archive first, and within each by frame and then in store order: a folded archive has
+ * what belongs to one frame spread over the store, and no frame is to be decoded twice.
+ */
 function segmentsByArchive(map: ExtentMap, segments: Segments): Uint32Array[] {
   const counts = new Map<number, number>()
   for (let i = 0; i < segments.count; i++) {
@@ -178,6 +181,12 @@ function segmentsByArchive(map: ExtentMap, segments: Segments): Uint32Array[] {
   for (let i = 0; i < segments.count; i++) {
     const entry = lists.get(map.archive[segments.row[i] ?? 0] ?? 0)
     if (entry !== undefined) entry.list[entry.used++] = i
+  }
+  const frameOf = (segment: number): number => map.frame[segments.row[segment] ?? 0] ?? 0
+  for (const { list } of lists.values()) {
+    if (list.some((segment, i) => i > 0 && frameOf(segment) < frameOf(list[i - 1] ?? 0))) {
+      list.sort((a, b) => frameOf(a) - frameOf(b) || a - b)
+    }
   }
   return [...lists.entries()].sort(([a], [b]) => b - a).map(([, entry]) => entry.list)
 }

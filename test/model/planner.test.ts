@@ -19,6 +19,7 @@ function plan(changes: Partial<PlanInput>): ReturnType<typeof planBackup> {
     request: 'auto',
     parent: aPoint({ point: 4 }),
     parentProblem: undefined,
+    fullDue: undefined,
     stores: [root],
     ...changes,
   })
