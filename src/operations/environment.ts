@@ -22,4 +22,6 @@ export interface WriteEnvironment extends ReadEnvironment {
   readonly agent: string
   /** The command that runs, for whoever finds the machine locked. */
   readonly command: string
+  /** How long a lease or a pin outlives its last renewal, in milliseconds; a minute when undefined. */
+  readonly ttlMs?: number
 }

@@ -35,11 +35,29 @@ export function pointName(machine: string, slot: number): string {
   return `${pointsFolder(machine)}/${String(slot).padStart(slotDigits, '0')}.json`
 }
 
-/** The slot that a name in the points folder stands for; undefined for any other name. */
-export function slotOf(name: string): number | undefined {
-  const digits = /^(\d{8})\.json$/.exec(name)?.[1]
+/** The manifest of a point as the fold in slot `revision` wrote it; no other prune ever uses the name. */
+export function revisionName(machine: string, slot: number, revision: number): string {
+  return `${pointsFolder(machine)}/${String(slot).padStart(slotDigits, '0')}.r${revision}.json`
+}
+
+export interface ManifestPlace {
+  readonly slot: number
+  /** Undefined for what was claimed with the slot itself. */
+  readonly revision: number | undefined
+}
+
+/** What a name in the points folder stands for; undefined for any other name. */
+export function manifestPlace(name: string): ManifestPlace | undefined {
+  const [, digits, revision] = /^(\d{8})(?:\.r([1-9]\d{0,7}))?\.json$/.exec(name) ?? []
   const slot = Number(digits ?? 0)
-  return slot > 0 ? slot : undefined
+  if (slot === 0) return undefined
+  return { slot, revision: revision === undefined ? undefined : Number(revision) }
+}
+
+/** The slot that a name in the points folder claims; undefined for revisions and any other name. */
+export function slotOf(name: string): number | undefined {
+  const place = manifestPlace(name)
+  return place?.revision === undefined ? place?.slot : undefined
 }
 
 export function archivesFolder(machine: string): string {
@@ -52,4 +70,12 @@ export function archiveName(machine: string, id: string): string {
 
 export function locksFolder(machine: string): string {
   return `${machineFolder(machine)}/locks`
+}
+
+export function readersFolder(machine: string): string {
+  return `${machineFolder(machine)}/readers`
+}
+
+export function holdsFolder(machine: string): string {
+  return `${machineFolder(machine)}/holds`
 }

@@ -47,7 +47,7 @@ export interface LeaseOptions {
   /** What is running, for whoever finds the machine locked. */
   readonly command: string
   readonly signal?: AbortSignal
-  readonly ttlMs?: number
+  readonly ttlMs?: number | undefined
   /** How long to wait for a lease that is held and alive; 0 by default. */
   readonly waitMs?: number
   readonly clock?: LeaseClock
@@ -96,7 +96,7 @@ export async function acquireLease(
     const record: LeaseRecord = {
       format: 1,
       epoch: (state?.record.epoch ?? 0) + 1,
-      slots: [await findNextSlot(repository, machine)],
+      slots: [await findNextSlot(repository, machine, state?.record.slots[0])],
       nonce: randomUUID(),
       ttlMs: options.ttlMs ?? defaultTtlMs,
       monotonicMs: clock.now(),

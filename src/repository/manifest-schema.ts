@@ -37,6 +37,8 @@ const point = z.object({
   point: slot,
   parent: slot.nullable(),
   nonce: z.string().min(1),
+  revision: slot.exactOptional(),
+  wholeAt: time.exactOptional(),
   tracker: z.string(),
   time,
   startedAt: time,
@@ -78,6 +80,21 @@ const audit = z.object({
   agent: z.string(),
 })
 
+const fold = z.object({
+  format: z.literal(1),
+  requires: z.array(z.string()),
+  optional: z.array(z.string()),
+  type: z.literal('fold'),
+  machine: z.string(),
+  machineUuid: z.string(),
+  point: slot,
+  nonce: z.string().min(1),
+  time,
+  agent: z.string(),
+  dropped: z.array(z.tuple([slot, slot]).refine(([first, last]) => first <= last, 'a range that ends before it begins')),
+  revisions: z.array(z.tuple([slot, slot])),
+})
+
 const aborted = z.object({
   format: z.literal(1),
   type: z.literal('aborted'),
@@ -88,7 +105,7 @@ const aborted = z.object({
 })
 
 /** What may stand in a slot. Unknown keys are ignored. */
-export const slotManifestSchema: z.ZodType<SlotManifest> = z.discriminatedUnion('type', [point, audit, aborted])
+export const slotManifestSchema: z.ZodType<SlotManifest> = z.discriminatedUnion('type', [point, audit, aborted, fold])
 
 /** Read before the rest, so that a newer format is told as such. */
 export const manifestFormatSchema = z.looseObject({

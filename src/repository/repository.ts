@@ -46,8 +46,8 @@ export interface ReadRepository {
 export interface WriteRepository extends ReadRepository {
   /**
    * Stores an object durably: when the promise resolves it survives a power cut, and before that no reader sees it.
-   * Replaces an object of that name as a whole (only lock heartbeats, records of runs, and the record of a machine that is
-   * adopted, are replaced). Nothing is left when it fails.
+   * Replaces an object of that name as a whole (only heartbeats of leases and readers, records of runs, and the record of a
+   * machine that is adopted, are replaced). Nothing is left when it fails.
    */
   put(name: string, content: ByteStream, options?: { readonly signal?: AbortSignal }): Promise<ObjectInfo>
   /**
@@ -61,6 +61,9 @@ export interface WriteRepository extends ReadRepository {
 }
 
 export interface PruneRepository extends WriteRepository {
-  /** Removes an object durably; does nothing when there is none. */
-  remove(name: string): Promise<void>
+  /**
+   * Removes objects durably, in the order given; those that are not there are passed over. Where one can't be removed the
+   * rest stays: a later one never goes before an earlier one.
+   */
+  remove(name: string, ...more: readonly string[]): Promise<void>
 }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { commitPoint } from '../../src/repository/commit.js'
+import { commitSlot } from '../../src/repository/commit.js'
 import type { LeaseClock } from '../../src/repository/lease-clock.js'
 import { acquireLease } from '../../src/repository/lease.js'
 import { localRepository } from '../../src/repository/local/local-repository.js'
@@ -38,7 +38,7 @@ it(`a power cut at any moment of a run leaves a repository that the next run goe
   const committed: number[] = []
   for (const point of [1, 2]) {
     await using lease = await acquireLease(repository, 'web01', { command: 'test', clock: eagerClock() })
-    await commitPoint(repository, pointManifest({ point: lease.slot, machineUuid: uuid }))
+    await commitSlot(repository, pointManifest({ point: lease.slot, machineUuid: uuid }))
     committed.push(recording.now())
     expect(lease.slot).toBe(point)
   }
@@ -57,7 +57,7 @@ it(`a power cut at any moment of a run leaves a repository that the next run goe
     expect(points.length + aborted.length + 1, about).toBe(nextSlot)
     expect(lease.slot, about).toBe(nextSlot)
     const parent = points.at(-1)?.point ?? null
-    await commitPoint(after, pointManifest({ point: lease.slot, parent, machineUuid: uuid, nonce: 'next' }))
+    await commitSlot(after, pointManifest({ point: lease.slot, parent, machineUuid: uuid, nonce: 'next' }))
     await lease.release()
     expect((await readManifests(after, 'web01')).problems, about).toEqual([])
     burnt.add(aborted.length)

@@ -1,10 +1,11 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { commitPoint } from '../../src/repository/commit.js'
+import { commitSlot } from '../../src/repository/commit.js'
 import { lockName } from '../../src/repository/lease-record.js'
 import { acquireLease, type LeaseOptions } from '../../src/repository/lease.js'
 import { localRepository } from '../../src/repository/local/local-repository.js'
-import { readManifests, readSlot } from '../../src/repository/manifests.js'
+import { readManifests } from '../../src/repository/manifests.js'
+import { readSlot } from '../../src/repository/read-slot.js'
 import { memoryRepository } from '../../src/repository/memory/memory-repository.js'
 import type { ProcessIdentity } from '../../src/repository/process-identity.js'
 import type { PruneRepository } from '../../src/repository/repository.js'
@@ -33,7 +34,7 @@ describe('a lease', () => {
     const first = await acquireLease(repository, 'web01', options(here, clock))
     expect(first.slot).toBe(1)
     await first.assertHeld()
-    await commitPoint(repository, pointManifest({ point: 1 }))
+    await commitSlot(repository, pointManifest({ point: 1 }))
     await first.release()
     await first.release()
     const second = await acquireLease(repository, 'web01', options(there, clock))
@@ -120,13 +121,13 @@ describe('a lease', () => {
     await clock.run(ttlMs + 5000)
     const taker = await taking
 
-    const woken = commitPoint(repository, pointManifest({ point: paused.slot, nonce: 'the sleeper' }))
+    const woken = commitSlot(repository, pointManifest({ point: paused.slot, nonce: 'the sleeper' }))
     await expect(woken).rejects.toMatchObject({ code: 'locked', message: expect.stringContaining('was lost') })
     await expect(paused.assertHeld()).rejects.toMatchObject({ code: 'locked' })
     expect(paused.lost.aborted).toBe(true)
     await paused.release()
 
-    await commitPoint(repository, pointManifest({ point: taker.slot, parent: null, nonce: 'the taker' }))
+    await commitSlot(repository, pointManifest({ point: taker.slot, parent: null, nonce: 'the taker' }))
     const { points } = await readManifests(repository, 'web01')
     expect(points.map(({ point, nonce }) => [point, nonce])).toEqual([[2, 'the taker']])
     await taker.assertHeld()
@@ -136,7 +137,7 @@ describe('a lease', () => {
   it('keeps what a holder committed before it fell silent', async () => {
     const repository = memoryRepository()
     const paused = await sleeper(repository)
-    await commitPoint(repository, pointManifest({ point: paused.slot }))
+    await commitSlot(repository, pointManifest({ point: paused.slot }))
     const clock = new FakeClock()
     const taking = acquireLease(repository, 'web01', options(there, clock))
     await clock.run(ttlMs + 5000)
@@ -201,12 +202,12 @@ describe('a lease between real processes', () => {
   const holder = (folder: string, ttl: number): string => `
     import { localRepository } from ${shippedModule('repository/local/local-repository.js')}
     import { acquireLease } from ${shippedModule('repository/lease.js')}
-    import { commitPoint } from ${shippedModule('repository/commit.js')}
+    import { commitSlot } from ${shippedModule('repository/commit.js')}
     const repository = localRepository(${JSON.stringify(folder)})
     const lease = await acquireLease(repository, 'web01', { command: 'the child', ttlMs: ${ttl} })
     console.log(lease.slot)
     const manifest = await new Promise((resolve) => process.stdin.once('data', (data) => resolve(JSON.parse(data))))
-    const outcome = await commitPoint(repository, manifest).then(() => 'committed', (error) => error.code)
+    const outcome = await commitSlot(repository, manifest).then(() => 'committed', (error) => error.code)
     console.log(outcome)
     process.exit(0)
   `
@@ -242,7 +243,7 @@ describe('a lease between real processes', () => {
     expect(await child.line()).toBe('locked')
     expect(await child.ended()).toBe(0)
     await lease.assertHeld()
-    await commitPoint(repository, pointManifest({ point: 2, parent: null }))
+    await commitSlot(repository, pointManifest({ point: 2, parent: null }))
     const { points, aborted } = await readManifests(repository, 'web01')
     expect(points.map(({ point }) => point)).toEqual([2])
     expect(aborted.map(({ point }) => point)).toEqual([1])

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { PointManifest } from '../../src/model/manifest.js'
-import { commitPoint } from '../../src/repository/commit.js'
+import { commitSlot } from '../../src/repository/commit.js'
 import { encodeJson } from '../../src/repository/json-object.js'
 import { machineRecordName, pointName } from '../../src/repository/layout.js'
 import { openMachine } from '../../src/repository/machine.js'
@@ -30,7 +30,8 @@ async function told(repository: PruneRepository) {
 describe('manifests', () => {
   it('of a machine without any', async () => {
     const { repository } = await machineWith(0)
-    expect(await readManifests(repository, 'web01')).toEqual({ points: [], aborted: [], audits: [], problems: [], nextSlot: 1 })
+    const nothing = { points: [], aborted: [], audits: [], fold: undefined, superseded: [], problems: [], nextSlot: 1 }
+    expect(await readManifests(repository, 'web01')).toEqual(nothing)
     expect(await findNextSlot(repository, 'web01')).toBe(1)
   })
 
@@ -119,9 +120,9 @@ describe('manifests', () => {
 describe('a commit', () => {
   it('may be repeated, and is refused to another', async () => {
     const { repository, make } = await machineWith(1)
-    await commitPoint(repository, make({ point: 2 }))
-    await commitPoint(repository, make({ point: 2 }))
-    const other = commitPoint(repository, make({ point: 2, nonce: 'other' }))
+    await commitSlot(repository, make({ point: 2 }))
+    await commitSlot(repository, make({ point: 2 }))
+    const other = commitSlot(repository, make({ point: 2, nonce: 'other' }))
     const hint = expect.stringContaining('Nothing was committed')
     await expect(other).rejects.toMatchObject({ code: 'locked', hint })
     expect((await readManifests(repository, 'web01')).points[1]?.nonce).toBe('nonce-2')
@@ -130,6 +131,6 @@ describe('a commit', () => {
   it('is refused where the slot holds something unreadable', async () => {
     const { repository, make } = await machineWith(1)
     await repository.put(pointName('web01', 2), [])
-    await expect(commitPoint(repository, make({ point: 2 }))).rejects.toMatchObject({ code: 'locked' })
+    await expect(commitSlot(repository, make({ point: 2 }))).rejects.toMatchObject({ code: 'locked' })
   })
 })

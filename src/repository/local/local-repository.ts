@@ -114,14 +114,22 @@ class LocalRepository implements PruneRepository {
     return folder === undefined ? 0 : await doing('clean', folder, () => sweepTemporaries(this.#files, folder))
   }
 
-  async remove(name: string): Promise<void> {
-    const { folders, path } = this.#place(name)
-    await doing('remove', path, async () => {
-      const folder = await this.#folders.find(folders)
-      if (folder === undefined) return
-      await this.#files.unlink(path).catch(unlessMissing)
-      await this.#files.syncFolder(folder).catch(unlessMissing)
-    })
+  async remove(...names: readonly string[]): Promise<void> {
+    let synced: string | undefined
+    const sync = async (folder: string): Promise<void> =>
+      doing('remove', folder, () => this.#files.syncFolder(folder).catch(unlessMissing))
+    try {
+      for (const { folders, path } of names.map((name) => this.#place(name))) {
+        const folder = await doing('remove', path, () => this.#folders.find(folders))
+        if (folder === undefined) continue
+        // What was removed in another folder must be durable before this is: once for each folder, not for each name.
+        if (synced !== undefined && synced !== folder) await sync(synced)
+        synced = folder
+        await doing('remove', path, () => this.#files.unlink(path).catch(unlessMissing))
+      }
+    } finally {
+      if (synced !== undefined) await sync(synced)
+    }
   }
 
   #place(name: string): { readonly folders: readonly string[]; readonly leaf: string; readonly path: string } {

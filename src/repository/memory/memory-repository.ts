@@ -64,9 +64,9 @@ export function memoryRepository(): PruneRepository {
       checkPrefix(prefix)
       return 0
     },
-    async remove(name) {
-      checkName(name)
-      objects.delete(name)
+    async remove(...names) {
+      for (const name of names) checkName(name)
+      for (const name of names) objects.delete(name)
     },
   }
 }
