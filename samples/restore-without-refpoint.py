@@ -80,16 +80,17 @@ def write_zeroes(image, offset, length):
 def apply(archive, store, image, states, digests):
     """Lays one archive over the image, and its digests over those of the archives before it: §4, §8."""
     windows, content, current = list(archive.windows(store)), b'', None
-    used = (frame for _, extents, _, _ in windows for _, _, kind, frame, _ in extents if kind == 1)
-    contents = archive.frames([frame for frame, _ in itertools.groupby(used)])
-    for window, extents, runs, known in windows:
-        for start, sectors, kind, frame, at in extents:
-            offset = window * WINDOW + start * SECTOR
-            if kind == 2:
-                write_zeroes(image, offset, sectors * SECTOR)
-            else:
-                content, current = content if frame == current else next(contents), frame
-                os.pwrite(image, content[at * SECTOR:(at + sectors) * SECTOR], offset)
+    rows = [(frame, window * WINDOW + start * SECTOR, sectors * SECTOR, kind, at * SECTOR)
+            for window, extents, _, _ in windows for start, sectors, kind, frame, at in extents]
+    rows.sort()  # by frame: what is in one may be anywhere on the store, and no two extents overlap
+    contents = archive.frames(sorted({frame for frame, _, _, kind, _ in rows if kind == 1}))
+    for frame, offset, length, kind, at in rows:
+        if kind == 2:
+            write_zeroes(image, offset, length)
+        else:
+            content, current = content if frame == current else next(contents), frame
+            os.pwrite(image, content[at:at + length], offset)
+    for window, _, runs, known in windows:
         at = 0
         for first, count, state in runs:
             first += window * WINDOW // BLOCK
@@ -118,8 +119,10 @@ def find_chain(repository, machine, point, store):
     folder, paths = os.path.join(repository, 'machines', machine, 'points'), []
     while point is not None:
         names = [re.fullmatch(rf'0*{point}(?:\.r(\d+))?\.json', name) for name in os.listdir(folder)]
-        newest = max((int(match[1] or 0), match[0]) for match in names if match)
+        newest = max(((int(match[1] or 0), match[0]) for match in names if match), default=None)
+        check(newest, f'{folder} holds no point {point}')
         manifest = json.load(open(os.path.join(folder, newest[1]), 'rb'))
+        check(manifest['type'] == 'point', f'slot {point} holds no point: {manifest["type"]}')
         paths.insert(0, os.path.join(repository, manifest['archive']['name']))
         full = {'name': store, 'mode': 'full'}.items()
         point = None if any(full <= each.items() for each in manifest['stores']) else manifest['parent']

@@ -10,6 +10,7 @@ import { decodeFrame } from './operations/tasks/decode-frame.js'
 import { hashObject } from './operations/tasks/hash-object.js'
 import { OpenFiles } from './operations/tasks/open-files.js'
 import { readChunk } from './operations/tasks/read-chunk.js'
+import { recutFrame } from './operations/tasks/recut-frame.js'
 import type { Tasks } from './operations/tasks/tasks.js'
 import { writeZeroes } from './operations/tasks/write-zeroes.js'
 
@@ -36,6 +37,7 @@ const tasks: Tasks = {
     await files.closeSources(keys)
     return null
   },
+  recutFrame: async (job) => recutFrame(job, files, await loadCodec()),
   closeAll: async () => {
     await files.closeAll()
     return null

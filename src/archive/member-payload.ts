@@ -44,3 +44,8 @@ export function payloadFrames(
   }
   return frames
 }
+
+/** Content of all frames together. */
+export function payloadBytes(payload: readonly PayloadFrame[]): number {
+  return payload.reduce((sum, frame) => sum + frame.contentBytes, 0)
+}

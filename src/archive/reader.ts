@@ -1,4 +1,5 @@
 import type { Codec } from '../compress/codec.js'
+import { frameDefect } from '../compress/frame-layout.js'
 import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
 import type { ObjectLocation } from '../model/location.js'
 import { archiveDamage } from './archive-damage.js'
@@ -79,6 +80,22 @@ export class ArchiveReader {
   /** The content of a frame. */
   async readFrame(frame: number): Promise<Uint8Array> {
     return this.#frames.read(frame)
+  }
+
+  /**
+   * Frames as they are stored, in one read, each seen to be one zstd frame of as much content as the seek table says.
+   * @throws RefpointError `damaged`
+   */
+  async storedFrames(first: number, count: number): Promise<readonly Uint8Array[]> {
+    const stored = await this.#frames.storedBytes(first, count)
+    const start = this.frames.offsetOf(first)
+    return Array.from({ length: count }, (_, index) => {
+      const at = this.frames.offsetOf(first + index) - start
+      const frame = stored.subarray(at, at + this.frames.storedBytes(first + index))
+      const defect = frameDefect(frame, this.frames.contentBytes(first + index))
+      if (defect === undefined) return frame
+      throw archiveDamage(this.#frames.archive, 'data', `frame ${first + index}: ${defect}`)
+    })
   }
 
   async close(): Promise<void> {

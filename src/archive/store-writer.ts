@@ -2,16 +2,13 @@ import type { Codec } from '../compress/codec.js'
 import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
 import type { StoreIndex } from './archive-header.js'
 import type { Chunk } from './chunk.js'
-import { type DirectoryRow, encodeDirectory } from './directory.js'
-import { NO_FRAME, dataMember, directoryMember, filled, tablesMember } from './format.js'
-import { type PayloadFrame, type WriteMember, payloadFrames } from './member-payload.js'
-import { type EncodedWindow, StoreTables } from './store-tables.js'
+import { NO_FRAME, dataMember, filled } from './format.js'
+import { type PayloadFrame, type WriteMember, payloadBytes } from './member-payload.js'
+import { StoreTables } from './store-tables.js'
+import { TablesWriter } from './tables-writer.js'
 
 /** Content of one data member; its frames wait in memory, because the header before them states their size. */
 const MEMBER_BYTES = 16 * 1024 ** 2
-/** Tables wait until a member of them is worth its header. */
-const TABLES_BYTES = 256 * 1024
-
 /** What a store of this point came to, for its manifest. Bytes; extents are counted as rows of the tables. */
 export interface StoreTotals {
   readonly dataExtents: number
@@ -38,16 +35,14 @@ export class StoreWriter {
   #pending: { readonly chunk: Chunk; readonly consumed: (() => void) | undefined }[] = []
   #pendingBytes = 0
   #dataMembers = 0
-  #windows: EncodedWindow[] = []
-  #windowBytes = 0
-  #tablesMembers = 0
-  #rows: DirectoryRow[] = []
+  readonly #tableMembers: TablesWriter
   #storedBytes = 0
   #state: 'idle' | 'busy' | 'finished' | 'failed' = 'idle'
 
   constructor(options: StoreWriterOptions) {
     this.#options = options
     this.#tables = new StoreTables(options.name, options.sizeBytes)
+    this.#tableMembers = new TablesWriter(options)
   }
 
   /**
@@ -68,12 +63,8 @@ export class StoreWriter {
   async finish(contentSum: string | null): Promise<StoreTotals> {
     await this.#alone(async () => {
       await this.#writeData()
-      this.#keep(this.#tables.finish())
-      await this.#writeTables()
-      const { name, codec, level, writeMember, finished } = this.#options
-      const payload = payloadFrames(codec, level, [encodeDirectory(this.#rows)], 0xff)
-      const directoryFrame = await writeMember(directoryMember(name), contentBytes(payload), payload)
-      finished({ name, directoryFrame, directoryFrames: payload.length, windows: this.#rows.length, contentSum })
+      await this.#tableMembers.add(this.#tables.finish())
+      this.#options.finished(await this.#tableMembers.finish(contentSum))
     })
     this.#state = 'finished'
     const { dataExtents, zeroExtents, changedBytes } = this.#tables
@@ -111,7 +102,7 @@ export class StoreWriter {
     if (payload.length > 0) {
       const member = dataMember(this.#options.name, this.#dataMembers)
       this.#dataMembers += 1
-      next = await this.#options.writeMember(member, contentBytes(payload), payload)
+      next = await this.#options.writeMember(member, payloadBytes(payload), payload)
     }
     for (const { chunk } of pending) {
       if (chunk.frame === null) await this.#take(chunk, NO_FRAME)
@@ -124,38 +115,8 @@ export class StoreWriter {
   }
 
   async #take(chunk: Chunk, frame: number): Promise<void> {
-    this.#keep(this.#tables.add(chunk, frame))
-    if (this.#windowBytes >= TABLES_BYTES) await this.#writeTables()
+    await this.#tableMembers.add(this.#tables.add(chunk, frame))
   }
-
-  #keep(windows: readonly EncodedWindow[]): void {
-    for (const window of windows) {
-      this.#windows.push(window)
-      this.#windowBytes += window.bytes.length
-    }
-  }
-
-  async #writeTables(): Promise<void> {
-    const windows = this.#windows
-    if (windows.length === 0) return
-    this.#windows = []
-    this.#windowBytes = 0
-    const { name, codec, level, writeMember } = this.#options
-    const payload = payloadFrames(codec, level, windows.map((window) => window.bytes), 0)
-    const member = tablesMember(name, this.#tablesMembers)
-    this.#tablesMembers += 1
-    const first = await writeMember(member, contentBytes(payload), payload)
-    let offset = 0
-    for (const { window, extents, runs, digests, bytes } of windows) {
-      const frame = first + Math.floor(offset / FRAME_CONTENT_BYTES)
-      this.#rows.push({ window, extents, runs, digests, frame, at: offset % FRAME_CONTENT_BYTES, bytes: bytes.length })
-      offset += bytes.length
-    }
-  }
-}
-
-function contentBytes(payload: readonly PayloadFrame[]): number {
-  return payload.reduce((sum, frame) => sum + frame.contentBytes, 0)
 }
 
 function checkFrame({ frame, contentBytes }: Chunk): void {

@@ -1,6 +1,7 @@
 import type { Codec } from '../compress/codec.js'
 import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
 import { type ArchiveHeader, type ConfigIndex, type StoreIndex, headerSchema } from './archive-header.js'
+import { FoldedStoreWriter } from './folded-store-writer.js'
 import {
   CONFIG_FILE_LIMIT,
   HEADER_MEMBER,
@@ -13,7 +14,7 @@ import {
 import { type PayloadFrame, payloadFrames } from './member-payload.js'
 import { OutputQueue } from './output-queue.js'
 import { encodeSeekTable } from './seek-table.js'
-import { StoreWriter } from './store-writer.js'
+import { StoreWriter, type StoreWriterOptions } from './store-writer.js'
 import { tarHeader } from './tar-header.js'
 import { GrowableColumn } from './u32-columns.js'
 
@@ -75,17 +76,12 @@ export class ArchiveWriter {
 
   /** The writer of a store that the header names; once per store. */
   store(name: string): StoreWriter {
-    const store = this.#header.stores.find((candidate) => candidate.name === name)
-    if (store === undefined || this.#stores.has(name)) throw new Error(`store ${name} is unknown or already written`)
-    this.#stores.set(name, undefined)
-    return new StoreWriter({
-      name,
-      sizeBytes: store.sizeBytes,
-      codec: this.#codec,
-      level: this.#level,
-      writeMember: (member, bytes, payload) => this.#writeMember(member, bytes, payload),
-      finished: (index) => this.#stores.set(name, index),
-    })
+    return new StoreWriter(this.#storeOptions(name))
+  }
+
+  /** The same, for what is put together from frames and tables of other archives. */
+  foldedStore(name: string): FoldedStoreWriter {
+    return new FoldedStoreWriter(this.#storeOptions(name))
   }
 
   /** Ends the archive, all stores being finished; returns its size and SHA-256 (hex), which are final. */
@@ -106,6 +102,20 @@ export class ArchiveWriter {
   /** Gives the archive up: whoever reads `output`, or waits here, gets `reason`. */
   abort(reason: unknown): void {
     this.#queue.fail(reason)
+  }
+
+  #storeOptions(name: string): StoreWriterOptions {
+    const store = this.#header.stores.find((candidate) => candidate.name === name)
+    if (store === undefined || this.#stores.has(name)) throw new Error(`store ${name} is unknown or already written`)
+    this.#stores.set(name, undefined)
+    return {
+      name,
+      sizeBytes: store.sizeBytes,
+      codec: this.#codec,
+      level: this.#level,
+      writeMember: (member, bytes, payload) => this.#writeMember(member, bytes, payload),
+      finished: (index) => this.#stores.set(name, index),
+    }
   }
 
   async #writeMember(name: string, bytes: number, payload: readonly PayloadFrame[]): Promise<number> {

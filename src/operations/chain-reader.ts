@@ -147,6 +147,11 @@ export class StoreChain {
     return new StoreChain(store, archives, storeRecord(point, store)?.sizeBytes ?? 0)
   }
 
+  /** What these archives alone hold of a store, newest first: a part of a chain. */
+  static of(store: string, archives: readonly ChainArchive[], sizeBytes: number): StoreChain {
+    return new StoreChain(store, archives, sizeBytes)
+  }
+
   /** The same store at the point before: the chain without its newest archive. */
   older(): StoreChain | undefined {
     const [, parent] = this.archives

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { FrameMemory } from '../../src/operations/backup/frame-memory.js'
+import { FrameMemory } from '../../src/operations/frame-memory.js'
 import { FRAME_ROOM } from '../../src/operations/tasks/read-chunk.js'
 
 describe('memory for frames', () => {

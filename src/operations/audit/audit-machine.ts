@@ -5,7 +5,7 @@ import type { Range } from '../../model/extent.js'
 import type { AuditedStore, AuditManifest, PointManifest } from '../../model/manifest.js'
 import { sizeChangeRanges } from '../../model/ranges.js'
 import { trustOf } from '../../model/trust.js'
-import { commitPoint } from '../../repository/commit.js'
+import { commitSlot } from '../../repository/commit.js'
 import { acquireLease, type Lease } from '../../repository/lease.js'
 import { openMachine } from '../../repository/machine.js'
 import { readManifests } from '../../repository/manifests.js'
@@ -62,6 +62,7 @@ export async function auditMachine(
   const { uuid } = await openMachine(repository, machine.name, { create: false })
   await using lease = await acquireLease(repository, machine.name, {
     command: environment.command,
+    ttlMs: environment.ttlMs,
     signal: options.signal,
   })
   const signal = AbortSignal.any([options.signal, lease.lost])
@@ -147,7 +148,7 @@ class AuditRun {
     }
     signal.throwIfAborted()
     await this.#lease.assertHeld()
-    await commitPoint(repository, manifest)
+    await commitSlot(repository, manifest)
     return { manifest, stores }
   }
 

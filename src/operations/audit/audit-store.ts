@@ -9,7 +9,7 @@ import {
 } from '../../model/geometry.js'
 import { MissedBlocks } from '../../model/missed-blocks.js'
 import type { CheckpointStore } from '../../trackers/tracker.js'
-import { FrameMemory } from '../backup/frame-memory.js'
+import { FrameMemory } from '../frame-memory.js'
 import type { ParentDigests } from '../backup/parent-digests.js'
 import type { TaskPool } from '../pool.js'
 import { PIECE_DATA } from '../tasks/read-chunk.js'

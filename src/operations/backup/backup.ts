@@ -1,20 +1,21 @@
 import { randomUUID } from 'node:crypto'
 import { openMachine } from '../../repository/machine.js'
-import { commitPoint } from '../../repository/commit.js'
+import { commitSlot } from '../../repository/commit.js'
 import { acquireLease, type Lease } from '../../repository/lease.js'
-import { readManifests } from '../../repository/manifests.js'
+import { tidyMachine } from '../../repository/tidy.js'
 import { chainLength } from '../../model/chain.js'
 import { RefpointError } from '../../model/errors.js'
+import { fullDue } from '../../model/full-due.js'
 import type { PointManifest, StoreRecord } from '../../model/manifest.js'
 import { type BackupPlan, type BackupRequest, planBackup } from '../../model/planner.js'
 import type { ReferencePoint } from '../../model/reference-point.js'
 import { type Trust, trustOf } from '../../model/trust.js'
+import { wholeAt } from '../../model/whole-at.js'
 import type { Checkpoint, Tracker } from '../../trackers/tracker.js'
 import { ArchiveShelf } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
 import { auditStores, type AuditOutcome } from './audit-stores.js'
 import { chooseParent } from './choose-parent.js'
-import { removeOrphans } from './clean.js'
 import type { BackupEvent, BackupStep } from './events.js'
 import type { RunHooks } from './hooks.js'
 import { type Asked, gatherEvidence } from './evidence.js'
@@ -40,6 +41,8 @@ export interface BackupOptions {
   /** Take over a machine that another host, or another configuration, backed up so far: it was moved. */
   readonly adopt?: boolean
   readonly hooks?: RunHooks | undefined
+  /** After how long all is read and stored anew though nobody asks for it; never when undefined. */
+  readonly fullEveryMs?: number | undefined
   /** Count the bytes to read before reading them, for a progress bar. */
   readonly countFirst?: boolean
 }
@@ -91,6 +94,8 @@ class BackupRun {
   /** What the machine's history says of the trackers of its stores, by store. */
   #trust: ReadonlyMap<string, Trust> = new Map()
   #committed: number | undefined
+  /** Why this point is to be a full though nobody asked for it. */
+  #fullDue: string | undefined
 
   constructor(environment: WriteEnvironment, machine: BackupMachine, options: BackupOptions) {
     this.#environment = environment
@@ -107,6 +112,7 @@ class BackupRun {
     })
     const lease = await acquireLease(repository, name, {
       command: this.#environment.command,
+      ttlMs: this.#environment.ttlMs,
       signal: this.#options.signal,
     })
     const report = await this.#ending(
@@ -166,14 +172,17 @@ class BackupRun {
     const { repository, repositoryId } = this.#environment
     const { name, tracker } = this.#machine
     const owner = { repositoryId, machineUuid }
-    const { points, audits, problems } = await readManifests(repository, name)
+    const { manifests, deferredFor } = await tidyMachine(repository, name, lease, { watch: false, signal })
+    const { points, audits, problems } = manifests
     for (const problem of problems) this.#warn(problem.message)
-    if (problems.length === 0) await removeOrphans(repository, name, points)
+    for (const why of deferredFor) this.#warn(`what an earlier prune gave up is still there: ${why}`)
     this.#step('cleaned')
 
     const chosen = await chooseParent(repository, points)
     for (const message of chosen.passedOver) this.#warn(message)
     const previous = chosen.parent === undefined ? undefined : referencePointOf(chosen.parent)
+    const bySlot = new Map(points.map((point) => [point.point, point]))
+    this.#fullDue = fullDue(chosen.parent, bySlot, this.#options.fullEveryMs, this.#startedAt.getTime())
 
     const recall = recallFrom(repository, this.#environment.codec, points)
     const checkpoint = await tracker.checkpoint({ owner, previous, recall, signal })
@@ -204,7 +213,8 @@ class BackupRun {
     machineUuid: string,
     signal: AbortSignal,
   ): Promise<BackupReport> {
-    let parent = this.#options.request === 'full' ? undefined : newest
+    const { request } = this.#options
+    let parent = request === 'full' || (request === 'auto' && this.#fullDue !== undefined) ? undefined : newest
     const damaged = new Set<number>()
     for (;;) {
       try {
@@ -274,6 +284,7 @@ class BackupRun {
       request,
       parent,
       parentProblem,
+      fullDue: this.#fullDue,
       stores: asked.map((store) => store.evidence),
     })
     if (plan.kind === 'refused') {
@@ -340,9 +351,12 @@ class BackupRun {
     })
     this.#step('archived')
     const distrusted = this.#tellTrust(written.judged, written.stores)
+    const bySlot = new Map(points.map((point) => [point.point, point]))
+    const parent = plan.parent === null ? undefined : bySlot.get(plan.parent)
     const manifest: PointManifest = {
       ...identity,
       type: 'point',
+      wholeAt: parent === undefined ? identity.time : wholeAt(parent, bySlot),
       tracker: this.#machine.trackerName,
       startedAt: this.#startedAt.toISOString(),
       durationMs: Math.round(performance.now() - this.#startedMs),
@@ -354,7 +368,7 @@ class BackupRun {
     try {
       signal.throwIfAborted()
       await lease.assertHeld()
-      await commitPoint(repository, manifest)
+      await commitSlot(repository, manifest)
     } catch (error) {
       // Whether the slot is ours is not known: nothing may be removed or released, the next run decides.
       if (!(error instanceof RefpointError && error.code === 'commit-unknown')) {

@@ -11,7 +11,7 @@ import {
 } from '../../model/geometry.js'
 import { KEEP, PIECE_ZERO_BLOCKS, type ReadJob, readBlocks } from '../tasks/read-chunk.js'
 import type { Source } from '../../model/source.js'
-import type { FrameMemory } from './frame-memory.js'
+import type { FrameMemory } from '../frame-memory.js'
 import type { ParentDigests } from './parent-digests.js'
 import type { Piece } from './pieces.js'
 

@@ -11,6 +11,7 @@ import { archiveName } from '../../repository/layout.js'
 import type { CheckpointStore } from '../../trackers/tracker.js'
 import { type ArchiveShelf, StoreChain } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
+import { storeArchive } from '../store-archive.js'
 import type { MachineFile } from '../../trackers/tracker.js'
 import type { AuditOutcome } from './audit-stores.js'
 import type { BackupMachine, BackupOptions } from './backup.js'
@@ -59,33 +60,19 @@ export interface JudgedStore {
 /** Streams all stores into one archive in the repository, side by side within the machine's concurrency; durable. */
 export async function writePoint(input: WritePointInput): Promise<WrittenPoint> {
   const { environment, machine, header, signal } = input
-  const name = archiveName(machine.name, header.nonce)
-  const failed = new AbortController()
-  const stop = AbortSignal.any([signal, failed.signal])
   const writer = new ArchiveWriter({ header, codec: environment.codec, level: machine.level })
-  const stored = environment.repository.put(name, writer.output, { signal: stop })
-  // A failing target must stop the readers, and failing readers the target; the first cause is the one that is told.
-  stored.catch((error: unknown) => {
-    writer.abort(error)
-    failed.abort(error)
+  const { archive, result } = await storeArchive({
+    repository: environment.repository,
+    name: archiveName(machine.name, header.nonce),
+    writer,
+    signal,
+    fill: async (stop, fail) => {
+      const files = configFiles(machine.files, input.machineFiles)
+      for await (const { path, content } of files) await writer.addConfig(path, content)
+      return await streamAll(input, writer, stop, fail)
+    },
   })
-  let results: Awaited<ReturnType<typeof streamAll>>
-  try {
-    const files = configFiles(machine.files, input.machineFiles)
-    for await (const { path, content } of files) await writer.addConfig(path, content)
-    results = await streamAll(input, writer, stop, (error) => failed.abort(error))
-  } catch (error) {
-    const cause = failed.signal.aborted ? failed.signal.reason : signal.aborted ? signal.reason : error
-    writer.abort(cause)
-    failed.abort(cause)
-    // A failing target is first heard of as a writer whose output nobody takes any more: what failed, storing tells.
-    // Where something else failed first, storing ends with just that.
-    await stored
-    throw cause
-  }
-  const { bytes } = await stored
-  const { sha256, records, readBytes, judged } = results
-  return { archive: { name, bytes, sha256 }, stores: records, readBytes, judged }
+  return { archive, stores: result.records, readBytes: result.readBytes, judged: result.judged }
 }
 
 async function streamAll(
@@ -116,12 +103,10 @@ async function streamAll(
   if (failure !== undefined) throw failure.reason
   const streamed = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
   await input.onStreamed()
-  const { sha256 } = await writer.finish()
   return {
     records: streamed.map((store) => store.record),
     readBytes: streamed.reduce((sum, store) => sum + store.readBytes, 0),
     judged: streamed.flatMap((store) => store.judged ?? []),
-    sha256,
   }
 }
 

@@ -2,6 +2,7 @@ import type { BlocksJob, BlocksResult } from './check-blocks.js'
 import type { FrameJob, FrameResult } from './decode-frame.js'
 import type { HashJob } from './hash-object.js'
 import type { ReadChunk, ReadJob } from './read-chunk.js'
+import type { RecutFrame, RecutJob } from './recut-frame.js'
 import type { ZeroJob } from './write-zeroes.js'
 
 /** What each task gives back. */
@@ -12,6 +13,7 @@ export interface TaskResults {
   writeZeroes: null
   hashObject: string
   closeSources: null
+  recutFrame: RecutFrame
   closeAll: null
 }
 
@@ -24,6 +26,7 @@ export interface TaskJobs {
   hashObject: HashJob
   /** Closes the readers of these sources, by their keys. */
   closeSources: readonly string[]
+  recutFrame: RecutJob
   /** Closes what the thread keeps open between tasks. */
   closeAll: undefined
 }

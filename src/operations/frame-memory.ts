@@ -1,4 +1,4 @@
-import { FRAME_ROOM } from '../tasks/read-chunk.js'
+import { FRAME_ROOM } from './tasks/read-chunk.js'
 
 /**
  * Memory for frames on their way from a worker to the repository, used again and again. Shared, so that a worker
