@@ -107,6 +107,7 @@ async function backupOne(
     const report = await backupMachine(environment, machine, {
       request: flags.full === true ? 'full' : flags.incremental === true ? 'incremental' : 'auto',
       adopt: flags.adopt === true,
+      fullEveryMs: config.fullEveryMs,
       signal,
       hooks,
       countFirst: output.interactive || output.json,

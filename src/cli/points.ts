@@ -1,4 +1,5 @@
 import { RefpointError } from '../model/errors.js'
+import { readHolds } from '../repository/holds.js'
 import { openRepository } from '../repository/open.js'
 import { choosePoint, listPoints } from '../operations/points.js'
 import { type Context, findRepository, type GlobalOptions } from './context.js'
@@ -14,6 +15,7 @@ export async function points(context: Context, machine: string | undefined, opti
   await openRepository(repository)
   const histories = await listPoints(repository, machine)
   for (const history of histories) {
+    const held = new Map((await readHolds(repository, history.machine)).map(({ point, why }) => [point, why]))
     output.line(`${history.machine}: ${history.points.length} points`)
     const table = formatTable(
       [
@@ -29,7 +31,7 @@ export async function points(context: Context, machine: string | undefined, opti
       history.points.map((point) => [
         `#${point.point}`,
         formatTime(point.time),
-        kindOf(point),
+        held.has(point.point) ? `${kindOf(point)}, held` : kindOf(point),
         point.consistency,
         formatBytes(totals(point).changedBytes),
         formatBytes(point.archive.bytes),
@@ -38,6 +40,7 @@ export async function points(context: Context, machine: string | undefined, opti
       ]),
     )
     for (const row of table) output.line(`  ${row}`)
+    for (const [point, why] of held) output.line(`  #${point} is held: ${why}`)
     for (const problem of history.problems) output.note(`  damaged: ${problem.message}`)
   }
   if (histories.length === 0) output.line(`${repository.description} has no machines yet`)

@@ -212,6 +212,37 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
       await doctor(context(command), machine, command.optsWithGlobals())
     })
 
+  add(new Command('prune'))
+    .description('let go of the points that no rule of the configuration (keep) names')
+    .argument('[machine]', 'every machine that has rules when left out')
+    .option('--dry-run', 'only tell what stays, by which rule, and what goes')
+    .addHelpText('after', '\nExamples:\n  refpoint prune --dry-run\n  refpoint prune web01')
+    .action(async (machine: string | undefined, _flags: object, command: Command) => {
+      const { prune } = await import('./prune.js')
+      await prune(context(command), machine, command.optsWithGlobals())
+    })
+
+  add(new Command('hold'))
+    .description('keep a point from being pruned, whatever the rules say')
+    .argument('<machine>')
+    .argument('<point>', 'latest, a point such as 42, or a time')
+    .requiredOption('--why <text>', 'for whoever wonders in a year')
+    .addHelpText('after', '\nExample:\n  refpoint hold web01 42 --why "before the migration"')
+    .action(async (machine: string, point: string, _flags: object, command: Command) => {
+      const { hold } = await import('./hold.js')
+      await hold(context(command), machine, point, command.optsWithGlobals())
+    })
+
+  add(new Command('release'))
+    .description('let the rules decide again about a point that was held')
+    .argument('<machine>')
+    .argument('<point>', 'latest, a point such as 42, or a time')
+    .addHelpText('after', '\nExample:\n  refpoint release web01 42')
+    .action(async (machine: string, point: string, _flags: object, command: Command) => {
+      const { release } = await import('./hold.js')
+      await release(context(command), machine, point, command.optsWithGlobals())
+    })
+
   add(diskCommand({ output: (command) => context(command).output, signal }, options.disk))
   for (const command of program.commands) inherit(command, program)
   return program

@@ -1,9 +1,11 @@
 import { resolve } from 'node:path'
 import { RefpointError } from '../model/errors.js'
-import { choosePoint, listPoints } from '../operations/points.js'
+import type { WriteEnvironment } from '../operations/environment.js'
+import { choosePoint, listPoints, type When } from '../operations/points.js'
 import type { LostRange } from '../operations/salvage/lost-blocks.js'
 import type { SalvageReport } from '../operations/salvage/salvage.js'
 import { bytesOf, type SalvagedStore } from '../operations/salvage/salvage-store.js'
+import { whilePinned } from '../repository/pin.js'
 import { type Context, type GlobalOptions, withEnvironment } from './context.js'
 import { formatBytes, formatDuration, formatTime } from './format.js'
 import { createProgressBoard } from './progress.js'
@@ -24,42 +26,54 @@ const TOLD = 20
 export async function salvage(context: Context, machine: string, flags: SalvageFlags): Promise<void> {
   const when = parseWhen(flags.at)
   await withEnvironment(context, flags, async (environment) => {
-    const { output, signal } = context
-    const [history] = await listPoints(environment.repository, machine)
-    if (history === undefined) throw new RefpointError('usage', `there is no machine '${machine}'`)
-    const point = choosePoint(history, when)
-    output.note(`salvaging point #${point.point} of '${machine}', taken ${formatTime(point.time)}`)
-    const { salvagePoint } = await import('../operations/salvage/salvage.js')
-    const started = performance.now()
-    const board = await createProgressBoard(output)
-    const progress = board.start(machine)
-    try {
-      const report = await salvagePoint(
-        environment,
-        {
-          point,
-          points: history.points,
-          stores: flags.store,
-          folder: resolve(context.cwd, flags.to),
-          force: flags.force === true,
-          withOlder: flags.withOlder === true,
-        },
-        { signal, onTotal: (bytes) => progress.total(bytes), onBytes: (bytes) => progress.advance(bytes) },
-      )
-      board.stop()
-      for (const store of report.stores) for (const line of describe(store)) output.line(line)
-      if ('lost' in report.config) output.line(`configuration: lost: ${report.config.lost}`)
-      else for (const path of report.config.files) output.line(`configuration: ${path}`)
-      throwUnlessWhole(report)
-      const tookMs = Math.round(performance.now() - started)
-      output.line(
-        `salvaged all of point #${point.point} in ${formatDuration(tookMs)}: every byte is proven to be what it was`,
-      )
-      output.result({ ...report, tookMs })
-    } finally {
-      board.stop()
-    }
+    await whilePinned(environment.repository, machine, { command: context.command }, () =>
+      salvagePinned(context, environment, machine, when, flags),
+    )
   })
+}
+
+async function salvagePinned(
+  context: Context,
+  environment: WriteEnvironment,
+  machine: string,
+  when: When,
+  flags: SalvageFlags,
+): Promise<void> {
+  const { output, signal } = context
+  const [history] = await listPoints(environment.repository, machine)
+  if (history === undefined) throw new RefpointError('usage', `there is no machine '${machine}'`)
+  const point = choosePoint(history, when)
+  output.note(`salvaging point #${point.point} of '${machine}', taken ${formatTime(point.time)}`)
+  const { salvagePoint } = await import('../operations/salvage/salvage.js')
+  const started = performance.now()
+  const board = await createProgressBoard(output)
+  const progress = board.start(machine)
+  try {
+    const report = await salvagePoint(
+      environment,
+      {
+        point,
+        points: history.points,
+        stores: flags.store,
+        folder: resolve(context.cwd, flags.to),
+        force: flags.force === true,
+        withOlder: flags.withOlder === true,
+      },
+      { signal, onTotal: (bytes) => progress.total(bytes), onBytes: (bytes) => progress.advance(bytes) },
+    )
+    board.stop()
+    for (const store of report.stores) for (const line of describe(store)) output.line(line)
+    if ('lost' in report.config) output.line(`configuration: lost: ${report.config.lost}`)
+    else for (const path of report.config.files) output.line(`configuration: ${path}`)
+    throwUnlessWhole(report)
+    const tookMs = Math.round(performance.now() - started)
+    output.line(
+      `salvaged all of point #${point.point} in ${formatDuration(tookMs)}: every byte is proven to be what it was`,
+    )
+    output.result({ ...report, tookMs })
+  } finally {
+    board.stop()
+  }
 }
 
 function describe({ store, path, sizeBytes, provenBytes, suspects, lost }: SalvagedStore): string[] {

@@ -8,7 +8,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { ArchiveWriter } from '../../dist/archive/writer.js'
 import { loadCodec } from '../../dist/compress/load-codec.js'
 import { agent, buildRepository, initRepository } from '../../dist/index.js'
-import { commitPoint } from '../../dist/repository/commit.js'
+import { commitSlot } from '../../dist/repository/commit.js'
 import { archiveName } from '../../dist/repository/layout.js'
 import { openMachine } from '../../dist/repository/machine.js'
 
@@ -48,7 +48,7 @@ async function writePoint(point) {
   const totals = await storeWriter.finish(null)
   const { sha256 } = await writer.finish()
   const { name, bytes } = await stored
-  await commitPoint(repository, {
+  await commitSlot(repository, {
     ...outside,
     type: 'point',
     tracker: 'disk',

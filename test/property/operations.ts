@@ -121,6 +121,15 @@ async function resize(world: World, dice: Random): Promise<string> {
   return `${name} ${before.length} to ${size}`
 }
 
+async function prune(world: World, dice: Random): Promise<string> {
+  if (world.points.size === 0) return 'not: no points'
+  if (dice.below(6) === 0) await world.hold(dice.pick([...world.points.keys()]))
+  const rules = { last: dice.below(5), hourly: dice.below(3) }
+  const { plan, slot } = await world.prune(rules, dice.pick([1, 4096, 65_536, 1 << 20]))
+  const folds = plan.folds.map(({ members, parent }) => `${members.join('+')} on ${parent}`)
+  return `last ${rules.last}, hourly ${rules.hourly}: slot ${slot}, dropped ${plan.dropped}; folds ${folds.join('; ')}`
+}
+
 /** What may happen, and how often. */
 export const operations: readonly [number, string, (world: World, dice: Random) => Promise<string | undefined | void>][] =
   [
@@ -135,4 +144,5 @@ export const operations: readonly [number, string, (world: World, dice: Random) 
     [1, 'rollback', rollback],
     [1, 'merge', merge],
     [2, 'resize', resize],
+    [3, 'prune', prune],
   ]

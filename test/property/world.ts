@@ -2,6 +2,9 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildEnvironment } from '../../src/compose.js'
 import { backupMachine } from '../../src/operations/backup/backup.js'
+import { holdPoint } from '../../src/operations/prune/hold.js'
+import { pruneMachine, type PruneReport } from '../../src/operations/prune/prune.js'
+import type { KeepRules } from '../../src/model/retention.js'
 import type { WriteEnvironment } from '../../src/operations/environment.js'
 import { connectNbd, type NbdClient } from '../../src/nbd/client.js'
 import { ChangeIdExpired } from '../../src/model/errors.js'
@@ -132,6 +135,19 @@ export class World {
     this.points.set(manifest.point, instant)
     this.manifests.push(manifest)
     return manifest
+  }
+
+  /** Lets go of points; what is dropped is nothing that must restore any more. */
+  async prune(rules: KeepRules, archiveCostBytes: number): Promise<PruneReport> {
+    const request = { machine: 'machine', rules, zone: 'UTC', damaged: new Set<number>(), level: 1, archiveCostBytes }
+    const report = await pruneMachine(this.environment, request, { signal: new AbortController().signal })
+    for (const point of report.plan.dropped) this.points.delete(point)
+    return report
+  }
+
+  async hold(point: number): Promise<void> {
+    const signal = new AbortController().signal
+    await holdPoint(this.environment, 'machine', { when: { kind: 'point', point }, why: 'a test' }, signal)
   }
 
   async close(): Promise<void> {

@@ -4,9 +4,10 @@ import { RefpointError } from '../../model/errors.js'
 import type { PointManifest } from '../../model/manifest.js'
 import { hasMachine, listMachines } from '../../repository/machine.js'
 import { readManifests } from '../../repository/manifests.js'
+import { type Pin, whilePinned } from '../../repository/pin.js'
 import { ArchiveShelf, locateArchive, StoreChain } from '../chain-reader.js'
 import { composeStore } from '../compose/compose-store.js'
-import type { ReadEnvironment } from '../environment.js'
+import type { WriteEnvironment } from '../environment.js'
 import { contentSumAfter } from './content-sum-after.js'
 
 /** One damaged thing, and what it costs. */
@@ -56,7 +57,7 @@ export interface VerifyReport {
  * parent, so that everything costs one reading of everything. Damage is reported, not thrown.
  */
 export async function verify(
-  environment: ReadEnvironment,
+  environment: WriteEnvironment,
   request: VerifyRequest,
   options: VerifyOptions,
 ): Promise<VerifyReport> {
@@ -65,14 +66,16 @@ export async function verify(
 }
 
 class VerifyRun {
-  readonly #environment: ReadEnvironment
+  readonly #environment: WriteEnvironment
   readonly #request: VerifyRequest
   readonly #options: VerifyOptions
   readonly #findings: Finding[] = []
+  /** Of the point at hand. */
+  readonly #untold: Finding[] = []
   #points = 0
   #unknown = 0
 
-  constructor(environment: ReadEnvironment, request: VerifyRequest, options: VerifyOptions) {
+  constructor(environment: WriteEnvironment, request: VerifyRequest, options: VerifyOptions) {
     this.#environment = environment
     this.#request = request
     this.#options = options
@@ -86,12 +89,17 @@ class VerifyRun {
   }
 
   async #machine(name: string): Promise<void> {
-    const { repository, codec } = this.#environment
+    const { repository, command, ttlMs } = this.#environment
     if (!(await hasMachine(repository, name))) {
       throw new RefpointError('usage', `there is no machine '${name}' in ${repository.description}`, {
         hint: `It has: ${(await listMachines(repository)).join(', ') || 'none'}.`,
       })
     }
+    await whilePinned(repository, name, { command, ttlMs }, (pin) => this.#pinned(name, pin))
+  }
+
+  async #pinned(name: string, pin: Pin): Promise<void> {
+    const { repository, codec } = this.#environment
     const { points, problems } = await readManifests(repository, name)
     const bySlot = new Map(points.map((point) => [point.point, point]))
     for (const problem of problems) {
@@ -101,6 +109,7 @@ class VerifyRun {
         bySlot,
       )
     }
+    await this.#tellFound(pin)
     const wanted = this.#wanted(name, points, bySlot)
     this.#options.onTotal?.(this.#request.quick ? 0 : wanted.reduce((sum, point) => sum + contentBytes(point), 0))
     await using shelf = new ArchiveShelf(repository, codec)
@@ -108,6 +117,7 @@ class VerifyRun {
       this.#options.signal.throwIfAborted()
       if (this.#options.enough?.() === true) break
       await this.#point(point, points, bySlot, shelf)
+      await this.#tellFound(pin)
       this.#points++
       this.#options.onPoint?.(name, point)
     }
@@ -206,7 +216,7 @@ class VerifyRun {
 
   #toldOfAncestor(point: PointManifest, bySlot: ReadonlyMap<number, PointManifest>): boolean {
     const needed = neededBy(point, bySlot)
-    return this.#findings.some(
+    return [...this.#findings, ...this.#untold].some(
       (finding) => finding.machine === point.machine && finding.affects.some((slot) => needed.has(slot)),
     )
   }
@@ -223,8 +233,16 @@ class VerifyRun {
     // The point itself first of all: where its manifest can't be read it is not among the points.
     const affects = at === undefined ? [] : [...new Set([at, ...builtOn])].sort((a, b) => a - b)
     const whole = { ...finding, affects }
-    this.#findings.push(whole)
-    this.#options.onFinding?.(whole)
+    this.#untold.push(whole)
+  }
+
+  /** What a prune took from a reader that slept for too long is no damage: then nothing of it is told. */
+  async #tellFound(pin: Pin): Promise<void> {
+    if (this.#untold.length > 0) await pin.assertHeld()
+    for (const finding of this.#untold.splice(0)) {
+      this.#findings.push(finding)
+      this.#options.onFinding?.(finding)
+    }
   }
 }
 
