@@ -110,7 +110,7 @@ async function pruneOne(
 
 function requestOf({ name, keep, compressionLevel }: MachineConfig): PruneRequest {
   if (keep === undefined) throw new RangeError(`machine '${name}' has no rules`)
-  return { machine: name, rules: keep.rules, zone: keep.zone, damaged: new Set(), level: compressionLevel }
+  return { machine: name, rules: keep.rules, zone: keep.zone, level: compressionLevel }
 }
 
 function tellEvent(

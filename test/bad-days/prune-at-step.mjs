@@ -11,7 +11,7 @@ const { workers, memoryBytes } = config
 const repository = await buildRepository(config.repository)
 const environment = await buildEnvironment(repository, { workers, memoryBytes, command: `${signal} at ${last}` })
 let sent = false
-const request = { machine: name, ...keep, damaged: new Set(), level: 1 }
+const request = { machine: name, ...keep, level: 1 }
 try {
   await pruneMachine(environment, request, {
     signal: new AbortController().signal,

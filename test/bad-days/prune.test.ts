@@ -15,6 +15,7 @@ import {
   expectVerifies,
   filesBelow,
   openScene,
+  overwrite,
   restoreWithoutRefpoint,
   type Scene,
   type Taken,
@@ -160,6 +161,22 @@ describe('prune', () => {
     await expectJust(scene, [{ point: 6, content }])
   })
 
+  it('keeps what is whole when a verify found the newest damaged', async () => {
+    const scene = openScene(withRules('{ last: 1 }'), { within: true })
+    const taken = await takeChain(scene, 5)
+    const path = archivePath(scene, 5)
+    const archive = readFileSync(path)
+    const flipped = Buffer.from(archive)
+    flipped.writeUInt8(flipped.readUInt8(flipped.length >> 1) ^ 1, flipped.length >> 1)
+    overwrite(path, flipped)
+    expect((await scene.ok(['prune', '--dry-run'])).stdout).toMatch(/1 points stay, 4 go|#5 .*stays: newest, last$/m)
+    expectTold(await scene.run(['verify']), 13, /damaged/)
+    const { stdout } = await scene.ok(['prune'])
+    expect(stdout).toMatch(/#4 .*stays: newest, last/)
+    expect(stdout).toMatch(/#5 .*stays: newest, last \(damaged\)/)
+    await expectRestores(scene, taken[3] ?? { point: 4, content: Buffer.alloc(0) })
+  })
+
   it('changes nothing where a manifest is lost, and neither does a backup', async () => {
     const scene = openScene(withRules('{ last: 1 }'), { within: true })
     const taken = await takeChain(scene, 3)
@@ -219,7 +236,7 @@ it.skipIf(process.getuid?.() !== 0)('prune changes nothing where the target is f
     taken.push({ point, content })
   }
   const folder = join(target, 'repository/machines/web01')
-  const state = (): readonly string[] => filesBelow(folder).filter((name) => !name.startsWith('locks'))
+  const state = (): readonly string[] => filesBelow(folder).filter((name) => !/^(locks|runs)/.test(name))
   const before = state()
   const { blocks, bfree, bsize } = statfsSync(target)
   execFileSync('mount', ['-o', `remount,size=${(blocks - bfree) * bsize + 128 * 1024}`, target])

@@ -139,7 +139,7 @@ export class World {
 
   /** Lets go of points; what is dropped is nothing that must restore any more. */
   async prune(rules: KeepRules, archiveCostBytes: number): Promise<PruneReport> {
-    const request = { machine: 'machine', rules, zone: 'UTC', damaged: new Set<number>(), level: 1, archiveCostBytes }
+    const request = { machine: 'machine', rules, zone: 'UTC', level: 1, archiveCostBytes }
     const report = await pruneMachine(this.environment, request, { signal: new AbortController().signal })
     for (const point of report.plan.dropped) this.points.delete(point)
     return report

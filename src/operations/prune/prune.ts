@@ -8,6 +8,7 @@ import { revisionName } from '../../repository/layout.js'
 import { acquireLease, type Lease } from '../../repository/lease.js'
 import { hasMachine } from '../../repository/machine.js'
 import { type Manifests, readManifests } from '../../repository/manifests.js'
+import { pointsFoundDamaged } from '../../repository/proofs.js'
 import { type Tidied, tidyMachine } from '../../repository/tidy.js'
 import { ArchiveShelf } from '../chain-reader.js'
 import type { WriteEnvironment } from '../environment.js'
@@ -24,8 +25,6 @@ export interface PruneRequest {
   readonly rules: KeepRules
   /** The zone whose days and weeks are meant; the system's when undefined. */
   readonly zone: string | undefined
-  /** Points that a verify found damaged. */
-  readonly damaged: ReadonlySet<number>
   /** Compression of what is cut anew. 1 to 19. */
   readonly level: number
   /** What meeting one more archive costs, as bytes of it; default 1 MiB. */
@@ -247,10 +246,11 @@ class PruneRun {
 
 async function plan(
   { repository }: WriteEnvironment,
-  { machine, rules, zone, damaged, archiveCostBytes }: PruneRequest,
+  { machine, rules, zone, archiveCostBytes }: PruneRequest,
   { points }: Manifests,
 ): Promise<PrunePlan> {
   const held = new Set((await readHolds(repository, machine)).map(({ point }) => point))
+  const damaged = await pointsFoundDamaged(repository, machine)
   return await planPrune(repository, machine, points, { rules, zone, held, damaged, archiveCostBytes })
 }
 
