@@ -10,6 +10,7 @@ import { compared } from './compared.js'
 import { full } from './full.js'
 import { incremental } from './incremental.js'
 import { unchanged } from './unchanged.js'
+import { qemu } from './qemu.js'
 import { openChain } from './open-chain.js'
 import { many } from './many.js'
 import { restore } from './restore.js'
@@ -36,7 +37,7 @@ const sizes = {
   },
 }
 
-const sections = { full, incremental, compared, unchanged, restore, serve, open: openChain, many }
+const sections = { full, incremental, compared, unchanged, restore, serve, qemu, open: openChain, many }
 
 const help = `npm run bench -- [section…] [options]
 
@@ -47,6 +48,7 @@ Sections (default: all):
   unchanged    no change at all, on a sparse disk of 1 TiB and on one of 10 GiB
   restore      a chain of 20 points, beside borg extract
   serve        nbdcopy from and to a tracked disk, beside nbdkit file
+  qemu         a running machine of QEMU: no change, 400 changed blocks, a full beside that of a file, scattered writes
   open         time to the first byte, and memory, of a synthetic chain: 1 TiB, 100 points; also fragmented to 8 KiB
   many         points and status of 10,000 points of one machine, and of 1,000 machines
 
@@ -83,7 +85,7 @@ async function run() {
     process.exitCode = 2
     return
   }
-  const yardsticks = ['zstd', 'borg', 'restic', 'qemu-img', 'nbdkit', 'nbdcopy'].filter(has)
+  const yardsticks = ['zstd', 'borg', 'restic', 'qemu-img', 'qemu-system-x86_64', 'nbdkit', 'nbdcopy'].filter(has)
   console.log(`${cpus()[0]?.model ?? 'unknown processor'}, ${availableParallelism()} cores`)
   console.log(['node', ...yardsticks].map((name) => versionOf(name === 'node' ? values.node : name)).join(' · '))
   const image = await makeImage(values.work, size)
