@@ -44,6 +44,11 @@ export class LiveStore implements CheckpointStore {
     this.#below = disk.backing === undefined ? undefined : below
   }
 
+  /** The node of the disk's image in QEMU. */
+  get node(): string {
+    return this.#planned.disk.node
+  }
+
   async changedExtents(since: string, { signal }: { readonly signal: AbortSignal }): Promise<AsyncIterable<readonly Range[]>> {
     signal.throwIfAborted()
     const { disk, previous } = this.#planned
@@ -77,10 +82,16 @@ export class LiveStore implements CheckpointStore {
 
   async #connected(context: string): Promise<NbdClient> {
     const client = await this.#connect(this.source.exportName, context)
-    if (client.sizeBytes === this.sizeBytes) return client
-    throw new RefpointError('tracker', `disk '${this.name}' was resized while the checkpoint was taken`, {
+    this.assertSize(client.sizeBytes)
+    return client
+  }
+
+  /** @throws RefpointError `tracker` when the disk has another size now than when the checkpoint was planned. */
+  assertSize(nowBytes: number | undefined): void {
+    if (nowBytes === this.sizeBytes) return
+    throw new RefpointError('tracker', `disk '${this.name}' was resized or removed while it was backed up`, {
       hint: 'Nothing was committed. Run the backup again.',
-      fields: { store: this.name, beforeBytes: this.sizeBytes, nowBytes: client.sizeBytes },
+      fields: { store: this.name, beforeBytes: this.sizeBytes, nowBytes },
     })
   }
 }

@@ -184,7 +184,7 @@ function broken(folder: string, capBytes: number): string {
 }
 
 function stuckFilter(node: string): string {
-  return `node '${node}' of a killed run stays in QEMU: another repository's run has put a filter on it; it does nothing`
+  return `node '${node}' of an earlier run stays in QEMU, since something was put on it (a snapshot, another run); it does nothing`
 }
 
 /** Without an agent it is told once: when the machine's points begin to be no better than a power cut. */

@@ -17,7 +17,7 @@ export interface TeardownOptions {
 /** What was there and is gone, by name, and what had to stay. */
 export interface Removed {
   readonly removed: readonly string[]
-  /** Filters on which another owner's run has put something: they do nothing, and can go after that. */
+  /** Filters on which somebody has put something (a snapshot, another owner's run): they do nothing, and can go after that. */
   readonly stuck: readonly string[]
 }
 

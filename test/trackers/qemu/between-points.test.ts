@@ -3,6 +3,7 @@ import { expect, it } from 'vitest'
 import type { ReferencePoint } from '../../../src/model/reference-point.js'
 import { describeWith } from '../../layers.js'
 import { blockdevDisk, makeImage, virtioDisk } from '../../qemu/images.js'
+import { temporaryFolder } from '../../temporary.js'
 import { bitmapsOf, expectNothingLeft, leftOver } from './left-over.js'
 import { changesOf, checkpoint, commit, contentOf, pointOf, storeOf } from './checkpoints.js'
 import { LiveMachine } from './live-machine.js'
@@ -112,6 +113,32 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'between two points 
     await using taken = await checkpoint(machine.tracker(), point)
     expect(await changesOf(taken, 'root', point)).toEqual([{ offset: 2 * mib, length: 65_536 }])
     expect((await contentOf(storeOf(taken, 'root'))).subarray(2 * mib, 2 * mib + 512).equals(Buffer.alloc(512, 3))).toBe(true)
+  })
+
+  it('a disk may not be cut off, or get a snapshot, during a backup: told, and everything comes out again', async () => {
+    const folder = temporaryFolder()
+    const path = await makeImage(join(folder, 'root.qcow2'), 'qcow2', 8 * mib)
+    const drive = ['-drive', `file=${path},if=none,id=root`, '-device', 'virtio-blk-pci,drive=root']
+    const machine = await LiveMachine.start(folder, drive)
+    const taken = await checkpoint(machine.tracker())
+    await taken.assertStable()
+    await execute(machine, 'block_resize', { device: 'root', size: 4 * mib })
+    await expect(taken.assertStable()).rejects.toMatchObject({ code: 'tracker', message: expect.stringContaining('resized') })
+    const above = join(folder, 'above.qcow2')
+    await execute(machine, 'blockdev-snapshot-sync', { device: 'root', 'snapshot-file': above, format: 'qcow2' })
+    await taken[Symbol.asyncDispose]()
+    // The filter that does nothing is below the snapshot now, and can't go before it does.
+    expect(await leftOver(machine)).toEqual([expect.stringMatching(/-thr$/), expect.stringMatching(/-grp$/)])
+    await using next = await checkpoint(machine.tracker())
+    expect(next.warnings.join()).toContain('stays in QEMU')
+    expect((await contentOf(storeOf(next, 'root'))).length).toBe(4 * mib)
+    await next[Symbol.asyncDispose]()
+    await machine.qemu.quit()
+    await machine.restart(drive.map((arg) => arg.replace(path, above)))
+    await using again = await checkpoint(machine.tracker())
+    expect(storeOf(again, 'root').sizeBytes).toBe(4 * mib)
+    await again[Symbol.asyncDispose]()
+    await expectNothingLeft(machine)
   })
 
   it('the guest may zero and trim: told as changed, and read as zeroes', async () => {
