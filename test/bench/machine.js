@@ -4,10 +4,12 @@ import { join } from 'node:path'
 import { connectQmp } from '../../dist/qmp/client.js'
 
 /**
- * A QEMU of its own whose processor stands still, with virtio disks of qcow2 images, by name; `end` when done.
- * @returns the socket for refpoint, and `write`, which writes from a file as the guest does
+ * A QEMU of its own, with virtio disks of qcow2 images, by name; `end` when done. Its processor stands still, unless it
+ * `runs`.
+ * @returns the socket for refpoint, `write`, which writes from a file as the guest does, and `word`, a 32-bit word of
+ * the guest's memory
  */
-export async function startMachine(folder, disks) {
+export async function startMachine(folder, disks, { runs = false } = {}) {
   const [qmp, monitor] = [join(folder, 'agent.qmp'), join(folder, 'bench.qmp')]
   const args = Object.entries(disks).flatMap(([name, path]) => [
     '-blockdev', `driver=qcow2,node-name=${name}-node,discard=unmap,file.driver=file,file.filename=${path}`,
@@ -17,7 +19,8 @@ export async function startMachine(folder, disks) {
   const child = spawn(
     'qemu-system-x86_64',
     [
-      '-nodefaults', '-no-user-config', '-accel', 'tcg', '-M', 'pc', '-m', '16', '-display', 'none', '-S',
+      '-nodefaults', '-no-user-config', '-accel', 'tcg', '-M', 'pc', '-m', '16', '-display', 'none',
+      ...(runs ? [] : ['-S']),
       ...[qmp, monitor].flatMap((socket) => ['-qmp', `unix:${socket},server=on,wait=off`]),
       ...args,
     ],
@@ -31,6 +34,10 @@ export async function startMachine(folder, disks) {
       const line = `qemu-io -d /machine/peripheral/${disk}/virtio-backend "write -s ${file} ${offset} ${length}"`
       const said = await client.execute('human-monitor-command', { 'command-line': line })
       if (said.trim() !== '') throw new Error(`${line}: ${said}`)
+    },
+    async word(address) {
+      const said = await client.execute('human-monitor-command', { 'command-line': `xp /1wx ${address}` })
+      return Number.parseInt(/: 0x([0-9a-f]{8})/.exec(said)[1], 16)
     },
     async end() {
       await client.execute('quit').catch(() => {})

@@ -15,7 +15,7 @@ const defaultGranularity = 8
 /** A machine of QEMU that runs, read through fleecing: a full, changed blocks, no change, and scattered small writes. */
 export async function qemu(bench) {
   await mkdir(bench.work, { recursive: true })
-  return [...(await nothing(bench)), ...(await content(bench)), ...(await scattered(bench))]
+  return [...(await nothing(bench)), ...(await latency(bench)), ...(await content(bench)), ...(await scattered(bench))]
 }
 
 /** Nothing changed on two large sparse disks. */
@@ -39,6 +39,44 @@ async function nothing(bench) {
   } finally {
     await machine.end()
     for (const path of Object.values(disks)) await rm(path)
+  }
+}
+
+/** Words of the guest's memory, see test/qemu/guest/boot.S. */
+const guestWorst = 0x7e18
+const guestEnded = 0x7e28
+const quietMs = 15_000
+
+/** The longest write that a guest saw, as long without a backup as with one after the other. */
+async function latency(bench) {
+  const { work } = bench
+  const disk = join(work, 'guest.qcow2')
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', disk, '1G'])
+  const sector = join(import.meta.dirname, '../qemu/guest/boot.bin')
+  await run('qemu-io', ['-c', 'write -P 1 64M 512M', '-c', `write -s ${sector} 0 512`, disk])
+  const machine = await startMachine(work, { root: disk }, { runs: true })
+  try {
+    const ours = await setUp(bench, 'latency', { tracker: 'qemu', qmp: machine.qmp })
+    // The counter's 64 bits, in units of 65,536: as `worst` is.
+    const ticks = async () => ((await machine.word(guestEnded + 4)) * 2 ** 32 + (await machine.word(guestEnded))) / 65_536
+    while ((await machine.word(guestEnded)) === 0) await new Promise((done) => setTimeout(done, 50))
+    const [from, began] = [await ticks(), performance.now()]
+    await new Promise((done) => setTimeout(done, quietMs))
+    const millisecond = ((await ticks()) - from) / (performance.now() - began)
+    const without = (await machine.word(guestWorst)) / millisecond
+    let backups = 0
+    for (const until = performance.now() + quietMs; performance.now() < until; backups += 1) {
+      await ours.backup(...(backups % 3 === 0 ? ['--full'] : []))
+    }
+    const during = (await machine.word(guestWorst)) / millisecond
+    return [
+      { what: `the guest's longest write, in ${quietMs / 1000} s without a backup`, value: `${without.toFixed(1)} ms` },
+      { what: `the guest's longest write, with ${backups} backups in the same time`, value: `${during.toFixed(1)} ms` },
+      goal('longer by', during - without, '≤', 50, (ms) => `${ms.toFixed(1)} ms`),
+    ]
+  } finally {
+    await machine.end()
+    await rm(disk)
   }
 }
 

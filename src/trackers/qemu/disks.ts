@@ -72,7 +72,9 @@ export async function findDisks(monitor: Monitor, exclude: readonly string[]): P
     const root = inserted['node-name']
     const node = byName.get(belowFilters(root, byName, graph))
     if (node === undefined) throw new RefpointError('tracker', `QEMU does not tell what is below disk '${name}'`)
-    disks.push(diskOf({ name, device: qdev, root }, node, graph))
+    // A node higher up may describe itself with all that is below it.
+    const imageFile = byName.get(graph.lowest(node['node-name']))?.file ?? ''
+    disks.push(diskOf({ name, device: qdev, root, imageFile }, node, graph))
   }
   assertKnown(exclude, names)
   assertEachOnce(disks)
@@ -91,7 +93,7 @@ function belowFilters(root: string, nodes: ReadonlyMap<string, NodeReply>, graph
 }
 
 function diskOf(
-  found: { readonly name: string; readonly device: string; readonly root: string },
+  found: Pick<LiveDisk, 'name' | 'device' | 'root' | 'imageFile'>,
   node: NodeReply,
   graph: BlockGraph,
 ): LiveDisk {
@@ -103,7 +105,6 @@ function diskOf(
     sizeBytes: image['virtual-size'],
     keepsBitmaps: node.drv === 'qcow2' && image['format-specific']?.data?.compat !== '0.10',
     backing: graph.child(node['node-name'], 'backing'),
-    imageFile: node.file,
     bitmaps: bitmapsOf(node['dirty-bitmaps'] ?? []),
   }
 }

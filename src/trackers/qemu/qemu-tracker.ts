@@ -157,7 +157,7 @@ class QemuTracker implements Tracker {
         stores,
         files: own.files,
         warnings: [
-          ...leftovers.stuck.map(stuckFilter),
+          ...leftovers.warnings,
           ...warnings,
           ...own.warnings,
           ...aboutConsistency(agent, quiesced, previous),
@@ -181,10 +181,6 @@ function broken(folder: string, capBytes: number): string {
     'were full, or that storage took more than a second: give it more room (fleecing: { folder, limit }), or run the ' +
     'backup when the guest writes less.'
   )
-}
-
-function stuckFilter(node: string): string {
-  return `node '${node}' of an earlier run stays in QEMU, since something was put on it (a snapshot, another run); it does nothing`
 }
 
 /** Without an agent it is told once: when the machine's points begin to be no better than a power cut. */

@@ -1,4 +1,5 @@
 import { readBlockGraph } from './block-graph.js'
+import { repairOverlay } from './overlays.js'
 import { isRefusal, type Monitor } from './monitor.js'
 import { type Part, partOf } from './names.js'
 import { parseBitmapName } from '../bitmaps/names.js'
@@ -14,11 +15,11 @@ export interface TeardownOptions {
   readonly qemu: QemuIdentity
 }
 
-/** What was there and is gone, by name, and what had to stay. */
+/** What was there and is gone, by name. */
 export interface Removed {
   readonly removed: readonly string[]
-  /** Filters on which somebody has put something (a snapshot, another owner's run): they do nothing, and can go after that. */
-  readonly stuck: readonly string[]
+  /** For people to read: what had to stay, and what they should do. */
+  readonly warnings: readonly string[]
 }
 
 /**
@@ -29,7 +30,7 @@ export interface Removed {
  */
 export async function tearDown(monitor: Monitor, { prefix, tag, qemu }: TeardownOptions): Promise<Removed> {
   const removed: string[] = []
-  const stuck: string[] = []
+  const warnings: string[] = []
   await removeExports(monitor, prefix, removed)
   await stopNbdServer(monitor, qemu)
   await removeJobs(monitor, prefix, removed)
@@ -43,8 +44,12 @@ export async function tearDown(monitor: Monitor, { prefix, tag, qemu }: Teardown
     await detach(monitor, prefix)
     const graph = await readBlockGraph(monitor)
     for (const node of ours('thr')) {
-      if (graph.parents(node).length > 0) stuck.push(node)
-      else await removeNode(monitor, node, removed)
+      if (graph.parents(node).length === 0) {
+        await removeNode(monitor, node, removed)
+        continue
+      }
+      const advice = await repairOverlay(monitor, node)
+      warnings.push(advice ?? `node '${node}' stays in QEMU, since something was put on it (a snapshot, another run)`)
     }
     // `file` is a part of `cap`, and goes with it.
     for (const part of ['tmp', 'cap'] as const) for (const node of ours(part)) await removeNode(monitor, node, removed)
@@ -52,7 +57,7 @@ export async function tearDown(monitor: Monitor, { prefix, tag, qemu }: Teardown
   }
   await removeGroups(monitor, prefix, removed)
   await removeFrozenBitmaps(monitor, nodes, tag, removed)
-  return { removed, stuck }
+  return { removed, warnings }
 }
 
 async function removeExports(monitor: Monitor, prefix: string, removed: string[]): Promise<void> {
