@@ -6,11 +6,10 @@ import type { BackupEvent } from '../operations/backup/events.js'
 import type { WriteEnvironment } from '../operations/environment.js'
 import type { RunNotes } from '../operations/runs/run-reporter.js'
 import { type Context, type GlobalOptions, readConfig } from './context.js'
+import { caughtTracker, conclude, type MachineFailure, tellFailure } from './backup-outcome.js'
 import { describePoint, totals } from './describe-point.js'
-import { formatDuration } from './format.js'
 import { createProgressBoard, type Progress } from './progress.js'
-import { QuietlyLocked, toldAgain } from './quietly-locked.js'
-import { describeError } from './report-error.js'
+import { toldAgain } from './quietly-locked.js'
 import { withRunsOn } from './reported-runs.js'
 
 export interface BackupFlags extends GlobalOptions {
@@ -48,8 +47,13 @@ export async function backup(context: Context, names: readonly string[], flags: 
             const within = { limits: config.limits, machine, repository: repository.description }
             const { signal } = context
             const waiting = { signal, onWaiting: (key: string) => progress.phase(`waiting for a place: ${key}`) }
-            const run = () => runs.run('backup', machine.name, take)
-            reports.push(await services.withinLimits(within, waiting, run))
+            const run = (): Promise<void> =>
+              runs.run('backup', machine.name, async (notes) => {
+                const report = await take(notes)
+                reports.push(report)
+                if (report.distrusted.length > 0) throw caughtTracker([report])
+              })
+            await services.withinLimits(within, waiting, run)
           } catch (error) {
             const failure = { machine: machine.name, error: toldAgain(error, runs.timesSkipped(machine.name), flags) }
             failures.push(failure)
@@ -169,75 +173,4 @@ const phases: Partial<Record<Extract<BackupEvent, { type: 'step' }>['step'], str
   planned: 'reading',
   streamed: 'making the archive durable',
   archived: 'committing',
-}
-
-interface MachineFailure {
-  readonly machine: string
-  readonly error: unknown
-}
-
-function tellFailure({ output }: Context, { machine, error }: MachineFailure): void {
-  if (error instanceof QuietlyLocked) return
-  const { message, hint } = describeError(error)
-  output.note(`${machine}: failed: ${message}`)
-  if (hint !== undefined) output.note(`  ${hint}`)
-}
-
-/** What was committed before somebody cancelled is there to stay, and must not be told as undone. */
-function cancelled(signal: AbortSignal, reports: readonly BackupReport[]): unknown {
-  if (!(signal.reason instanceof RefpointError)) return signal.reason
-  const committed = reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point }))
-  const what =
-    committed.length === 0
-      ? 'nothing was committed'
-      : `committed before that: ${committed.map(({ machine, point }) => `${machine} #${point}`).join(', ')}`
-  return new RefpointError('cancelled', `${signal.reason.message}; ${what}`, {
-    fields: { committed },
-    cause: signal.reason,
-  })
-}
-
-function conclude(
-  { output, signal }: Context,
-  reports: readonly BackupReport[],
-  failures: readonly MachineFailure[],
-  count: number,
-): void {
-  const [first] = failures
-  if (first !== undefined && signal.aborted) throw cancelled(signal, reports)
-  if (first !== undefined && count === 1) throw first.error
-  const failed = failures.filter(({ error }) => !(error instanceof QuietlyLocked))
-  if (failed.length > 0) {
-    throw new RefpointError(
-      'machines-failed',
-      `${failed.length} of ${count} machines failed: ${failed.map(({ machine }) => machine).join(', ')}`,
-      {
-        hint: 'Each is told above. The points of the others are committed.',
-        fields: {
-          failed: failed.map(({ machine, error }) => ({ machine, ...describeError(error) })),
-          committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
-        },
-      },
-    )
-  }
-  const distrusted = reports.filter((report) => report.distrusted.length > 0)
-  if (distrusted.length > 0) {
-    throw new RefpointError(
-      'tracker',
-      `the tracker of ${distrusted.map((report) => `'${report.manifest.machine}'`).join(', ')} missed changes: ${distrusted.flatMap((report) => report.distrusted).join('; ')}`,
-      {
-        hint: 'The point was committed and is right. Points before it may lack changes, back to the last that was compared or full. Find out why the tracker was wrong.',
-        fields: {
-          committed: reports.map(({ manifest }) => ({ machine: manifest.machine, point: manifest.point })),
-          judged: distrusted.map(({ manifest, judged }) => ({ machine: manifest.machine, stores: judged })),
-        },
-      },
-    )
-  }
-  if (first !== undefined) throw first.error
-  output.result({ points: reports.map(({ manifest, readBytes, unfinished }) => ({ ...manifest, readBytes, unfinished })) })
-  if (count > 1) {
-    const took = Math.max(0, ...reports.map(({ manifest }) => manifest.durationMs))
-    output.line(`${count} machines, all done; the longest took ${formatDuration(took)}`)
-  }
 }

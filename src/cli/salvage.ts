@@ -1,14 +1,17 @@
 import { resolve } from 'node:path'
 import { RefpointError } from '../model/errors.js'
+import type { PointManifest } from '../model/manifest.js'
 import type { WriteEnvironment } from '../operations/environment.js'
-import { choosePoint, listPoints, type When } from '../operations/points.js'
+import { choosePoint, listPoints, type MachineHistory } from '../operations/points.js'
+import type { RunNotes } from '../operations/runs/run-reporter.js'
 import type { LostRange } from '../operations/salvage/lost-blocks.js'
 import type { SalvageReport } from '../operations/salvage/salvage.js'
 import { bytesOf, type SalvagedStore } from '../operations/salvage/salvage-store.js'
 import { whilePinned } from '../repository/pin.js'
-import { type Context, type GlobalOptions, withEnvironment } from './context.js'
+import type { Context, GlobalOptions } from './context.js'
 import { formatBytes, formatDuration, formatTime } from './format.js'
 import { createProgressBoard } from './progress.js'
+import { withReportedRuns } from './reported-runs.js'
 import { parseWhen } from './when.js'
 
 export interface SalvageFlags extends GlobalOptions {
@@ -25,29 +28,29 @@ const TOLD = 20
 /** `refpoint salvage <machine> --at <when> --to <dir>` */
 export async function salvage(context: Context, machine: string, flags: SalvageFlags): Promise<void> {
   const when = parseWhen(flags.at)
-  await withEnvironment(context, flags, async (environment) => {
-    await whilePinned(environment.repository, machine, { command: context.command }, () =>
-      salvagePinned(context, environment, machine, when, flags),
-    )
+  await withReportedRuns(context, flags, 'salvage', async ({ environment, runs }) => {
+    await whilePinned(environment.repository, machine, { command: context.command }, async () => {
+      const [history] = await listPoints(environment.repository, machine)
+      if (history === undefined) throw new RefpointError('usage', `there is no machine '${machine}'`)
+      const point = choosePoint(history, when)
+      await runs.run('salvage', machine, (notes) => salvageOne(context, environment, flags, { history, point }, notes))
+    })
   })
 }
 
-async function salvagePinned(
+async function salvageOne(
   context: Context,
   environment: WriteEnvironment,
-  machine: string,
-  when: When,
   flags: SalvageFlags,
+  { history, point }: { readonly history: MachineHistory; readonly point: PointManifest },
+  notes: RunNotes,
 ): Promise<void> {
   const { output, signal } = context
-  const [history] = await listPoints(environment.repository, machine)
-  if (history === undefined) throw new RefpointError('usage', `there is no machine '${machine}'`)
-  const point = choosePoint(history, when)
-  output.note(`salvaging point #${point.point} of '${machine}', taken ${formatTime(point.time)}`)
+  output.note(`salvaging point #${point.point} of '${point.machine}', taken ${formatTime(point.time)}`)
   const { salvagePoint } = await import('../operations/salvage/salvage.js')
   const started = performance.now()
   const board = await createProgressBoard(output)
-  const progress = board.start(machine)
+  const progress = board.start(point.machine)
   try {
     const report = await salvagePoint(
       environment,
@@ -62,6 +65,8 @@ async function salvagePinned(
       { signal, onTotal: (bytes) => progress.total(bytes), onBytes: (bytes) => progress.advance(bytes) },
     )
     board.stop()
+    notes.fact('point', point.point)
+    notes.fact('proven_bytes', report.stores.reduce((sum, { provenBytes }) => sum + provenBytes, 0))
     for (const store of report.stores) for (const line of describe(store)) output.line(line)
     if ('lost' in report.config) output.line(`configuration: lost: ${report.config.lost}`)
     else for (const path of report.config.files) output.line(`configuration: ${path}`)

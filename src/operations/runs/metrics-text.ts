@@ -61,9 +61,10 @@ export function metricsText(
     gauges.add('refpoint_run_success_timestamp_seconds', 'When a run last did what it should; 0: never.', labels, done)
     gauges.add('refpoint_run_failures', 'Runs that failed since one did what it should.', labels, failures)
     gauges.add('refpoint_run_skipped', 'Runs since the last that found the machine locked.', labels, skipped)
-    for (const [name, value] of Object.entries(lastDone?.facts ?? {})) {
+    const told = last !== null && Object.keys(last.facts).length > 0 ? last : lastDone
+    for (const [name, value] of Object.entries(told?.facts ?? {})) {
       const fact = `${kind}_${name}`
-      gauges.add(`refpoint_${fact}`, help[fact] ?? `${name} of the last good ${kind}.`, { machine }, value)
+      gauges.add(`refpoint_${fact}`, help[fact] ?? `${name} of the last ${kind} that told it.`, { machine }, value)
     }
   }
   return gauges.toText()

@@ -127,7 +127,8 @@ function* alarms(
     }
   }
   for (const { kind, failures, last: run, skipped, skippedSince } of records) {
-    if (failures > 0) {
+    // A salvage is not taken again until it is whole.
+    if (failures > 0 && kind !== 'salvage') {
       const times = failures === 1 ? '' : ` ${failures} times in a row`
       yield { alarm: 'failing', message: `${kind} failed${times}: ${run?.error?.message ?? 'it is not known why'}` }
     }
