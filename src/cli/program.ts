@@ -216,6 +216,7 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .description('let go of the points that no rule of the configuration (keep) names')
     .argument('[machine]', 'every machine that has rules when left out')
     .option('--dry-run', 'only tell what stays, by which rule, and what goes')
+    .option('--quiet-if-running', 'say nothing of a machine that is locked, unless it is the second time in a row')
     .addHelpText('after', '\nExamples:\n  refpoint prune --dry-run\n  refpoint prune web01')
     .action(async (machine: string | undefined, _flags: object, command: Command) => {
       const { prune } = await import('./prune.js')

@@ -9,12 +9,14 @@ import type { RunNotes } from '../operations/runs/run-reporter.js'
 import { type Context, type GlobalOptions, readConfig } from './context.js'
 import { formatBytes, formatTime } from './format.js'
 import { createProgressBoard } from './progress.js'
+import { QuietlyLocked, toldAgain } from './quietly-locked.js'
 import { describeError } from './report-error.js'
 import { withRunsOn } from './reported-runs.js'
 import { formatTable } from './table.js'
 
 export interface PruneFlags extends GlobalOptions {
   readonly dryRun?: boolean
+  readonly quietIfRunning?: boolean
 }
 
 /** What is told of one machine. */
@@ -35,6 +37,7 @@ export async function prune(context: Context, machine: string | undefined, flags
   await withRunsOn(context, opened, 'prune', async ({ environment, runs }) => {
     const { output, signal } = context
     const done: Pruned[] = []
+    let locked: QuietlyLocked | undefined
     const failures: { readonly machine: string; readonly error: unknown }[] = []
     for (const each of machines) {
       try {
@@ -44,13 +47,19 @@ export async function prune(context: Context, machine: string | undefined, flags
             : await runs.run('prune', each.name, (notes) => pruneOne(context, environment, each, notes))
         tellPruned(context, pruned)
         done.push(pruned)
-      } catch (error) {
+      } catch (failure) {
+        const error = toldAgain(failure, runs.timesSkipped(each.name), flags)
         if (machines.length === 1 || signal.aborted) throw error
+        if (error instanceof QuietlyLocked) {
+          locked = error
+          continue
+        }
         failures.push({ machine: each.name, error })
         output.note(`${each.name}: failed: ${describeError(error).message}`)
       }
     }
     if (failures.length > 0) throw someFailed(failures, machines.length)
+    if (locked !== undefined) throw locked
     output.result({
       dryRun: flags.dryRun === true,
       machines: done.map(({ plan, report, ...rest }) => ({ ...rest, ...plan, ...report, plan: undefined })),

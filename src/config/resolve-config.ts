@@ -42,7 +42,7 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
           bytes: machine.audit?.bytes ?? defaults.audit?.bytes ?? 256 * 2 ** 20,
           milliseconds: auditMs(machine.audit) ?? auditMs(defaults.audit) ?? 5000,
         },
-        keep: resolveKeep(machine.keep ?? defaults.keep),
+        keep: resolveKeep(machine.keep ?? defaults.keep, written.zone),
         fullEveryMs: (machine.full === undefined ? defaults.full : machine.full) ?? undefined,
         files: mapValues(machine.files ?? {}, absolute),
         schedule: machine.schedule ?? inherited(defaults, name),
@@ -109,10 +109,13 @@ function resolveImage({ path, format, backing }: WrittenImage, absolute: (path: 
 }
 
 /** A machine's own rules take the place of the defaults as a whole: what is not there keeps nothing. */
-function resolveKeep(written: NonNullable<ConfigFile['defaults']>['keep']): KeepConfig | undefined {
+function resolveKeep(
+  written: NonNullable<ConfigFile['defaults']>['keep'],
+  zone: string | undefined,
+): KeepConfig | undefined {
   if (written === undefined) return undefined
   const rules = Object.fromEntries(keepRuleNames.map((rule) => [rule, written[rule] ?? 0]))
-  return { rules, zone: written.zone }
+  return { rules, zone: written.zone ?? zone }
 }
 
 function mapValues<From, To>(record: Readonly<Record<string, From>>, to: (value: From) => To): Record<string, To> {

@@ -1,5 +1,6 @@
 import PQueue from 'p-queue'
 import { RefpointError } from '../../model/errors.js'
+import type { PointManifest } from '../../model/manifest.js'
 import { readLease } from '../../repository/lease-record.js'
 import { archivesFolder } from '../../repository/layout.js'
 import { listMachines } from '../../repository/machine.js'
@@ -69,8 +70,7 @@ async function readMachineStatus(
     repository.children(archivesFolder(machine)),
     told(() => running(repository, machine)),
   ])
-  const there = new Set(archives)
-  const gone = points.filter(({ archive }) => !there.has(archive.name.slice(archive.name.lastIndexOf('/') + 1)))
+  const gone = await missingArchives(repository, machine, points, archives)
   const damage = problems
     // A machine that was only planned so far has no record, and none is missing.
     .filter(({ point }) => point !== undefined || points.length > 0 || archives.length > 0)
@@ -93,6 +93,25 @@ async function readMachineStatus(
     },
     now,
   )
+}
+
+/** Points whose archive is not there. What a backup or a prune did while they were listed is none of them. */
+async function missingArchives(
+  repository: ReadRepository,
+  machine: string,
+  points: readonly PointManifest[],
+  archives: readonly string[],
+): Promise<readonly PointManifest[]> {
+  const there = new Set(archives)
+  const unlisted = points.filter(({ archive }) => !there.has(archive.name.slice(archive.name.lastIndexOf('/') + 1)))
+  if (unlisted.length === 0) return []
+  const now = new Map((await readManifests(repository, machine)).points.map((point) => [point.point, point]))
+  const gone: PointManifest[] = []
+  for (const { point } of unlisted) {
+    const still = now.get(point)
+    if (still !== undefined && (await repository.stat(still.archive.name)) === undefined) gone.push(still)
+  }
+  return gone
 }
 
 /** What is damaged is told, and keeps nobody from being told the rest. */
