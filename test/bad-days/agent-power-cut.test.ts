@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { buildEnvironment } from '../../src/compose.js'
@@ -14,7 +14,7 @@ import { crashStates, materialise } from '../crash-states.js'
 import { recordFiles } from '../recording-files.js'
 import { temporaryFolder } from '../temporary.js'
 import { runSeed } from '../trackers/disk/random.js'
-import { changed, contentOf, expectSame, overwrite, restoreWithoutRefpoint } from './scene.js'
+import { changed, contentOf, expectSame, forgetHolders, restoreWithoutRefpoint } from './scene.js'
 
 const seed = runSeed()
 const states = process.env['REFPOINT_LONG'] === '1' ? 2000 : 150
@@ -73,16 +73,6 @@ async function startAgent(repository: PruneRepository, image: string): Promise<A
       await tracker[Symbol.asyncDispose]()
       await environment.pool[Symbol.asyncDispose]()
     },
-  }
-}
-
-/** After the power cut, whoever held a lease is gone: here the process still lives, so its records are made to be another's. */
-function forgetHolders(repository: string): void {
-  const locks = join(repository, 'machines/web01/locks')
-  if (!existsSync(locks)) return
-  for (const name of readdirSync(locks).filter((each) => each.startsWith('lease-'))) {
-    const record = JSON.parse(readFileSync(join(locks, name), 'utf8')) as { holder: { start: string } }
-    overwrite(join(locks, name), JSON.stringify({ ...record, holder: { ...record.holder, start: 'before the power cut' } }))
   }
 }
 

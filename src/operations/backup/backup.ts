@@ -217,6 +217,8 @@ class BackupRun {
         return { ...(await takePoint(taking, parent)), unfinished: [] }
       } catch (error) {
         if (parent === undefined || !isArchiveDamage(error)) throw error
+        // Who slept and was taken over may find archives gone, and nothing is damaged by that.
+        await lease.assertHeld()
         // A machine must not stay without backups until somebody looks.
         this.#warn(`point #${parent.point} can't be gone on from: ${error.message}`)
         damaged.add(pointOfArchive(points, String(error.fields['archive'])) ?? parent.point)

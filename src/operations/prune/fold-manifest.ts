@@ -20,10 +20,11 @@ export interface FoldManifestInput {
 export function foldManifest({ slot, agent, history, dropped, revisions }: FoldManifestInput): FoldManifest {
   const [any] = history.points
   if (any === undefined) throw new RangeError('a machine without points has nothing to fold')
-  const { fold, aborted, audits } = history
-  // Burnt slots and earlier folds have nothing more to say, either, nor have audits on which a later point goes on.
+  const { fold, audits } = history
+  // Earlier folds have nothing more to say, either, nor have audits on which a later point goes on. A burnt slot has: it
+  // keeps out a sleeper for as long as that sleeps.
   const spoken = audits.filter((audit) => isCarriedOn(audit, history.points, new Set(dropped)))
-  const done = [...aborted, ...spoken, ...(fold === undefined ? [] : [fold])]
+  const done = [...spoken, ...(fold === undefined ? [] : [fold])]
   const settled = done.map(({ point }) => point)
   const gone = joinSlots(fold?.dropped ?? [], [...dropped, ...settled])
   const counts = new Map(fold?.revisions)
