@@ -14,6 +14,7 @@ import { qemu } from './qemu.js'
 import { openChain } from './open-chain.js'
 import { many } from './many.js'
 import { restore } from './restore.js'
+import { retention } from './retention.js'
 import { serve } from './serve.js'
 import { has, versionOf } from './programs.js'
 import { formatTable } from './table.js'
@@ -28,16 +29,18 @@ const sizes = {
     sparse: { large: 1024 * GiB, small: 10 * GiB, written: GiB },
     open: { storeBytes: 1024 * GiB, points: 100, changedBytes: 10 * GiB },
     many: [{ machines: 1, points: 10_000 }, { machines: 1000, points: 1 }],
+    year: { days: 365, bytes: 512 * MiB },
   },
   small: {
     imageBytes: 512 * MiB, contentBytes: 128 * MiB, blocks: 40, chain: 4,
     sparse: { large: 1024 * GiB, small: 10 * GiB, written: 32 * MiB },
     open: { storeBytes: 32 * GiB, points: 10, changedBytes: GiB },
     many: [{ machines: 1, points: 500 }, { machines: 50, points: 1 }],
+    year: { days: 60, bytes: 64 * MiB },
   },
 }
 
-const sections = { full, incremental, compared, unchanged, restore, serve, qemu, open: openChain, many }
+const sections = { full, incremental, compared, unchanged, restore, serve, qemu, open: openChain, many, retention }
 
 const help = `npm run bench -- [section…] [options]
 
@@ -49,6 +52,7 @@ Sections (default: all):
   restore      a chain of 20 points, beside borg extract
   serve        nbdcopy from and to a tracked disk, beside nbdkit file
   qemu         a running machine of QEMU: no change, 400 changed blocks, a full beside that of a file, scattered writes
+  retention    folding a month of dailies, pruning and listing long histories, restoring after a year
   open         time to the first byte, and memory, of a synthetic chain: 1 TiB, 100 points; also fragmented to 8 KiB
   many         points and status of 10,000 points of one machine, and of 1,000 machines
 
