@@ -208,7 +208,7 @@ class BackupRun {
 
   /** Takes the point on the newest parent whose archives can be read: only their sizes are known before they are. */
   async #takeOnWhole(taking: Taking, newest: PointManifest | undefined): Promise<BackupReport> {
-    const { points, fullDue: due } = taking
+    const { lease, points, fullDue: due } = taking
     const { request } = this.#options
     let parent = request === 'full' || (request === 'auto' && due !== undefined) ? undefined : newest
     const damaged = new Set<number>()
