@@ -84,6 +84,6 @@ describe('samples/refpoint.yaml', () => {
     const { parseConfig } = await import('../src/config/load-config.js')
     const file = join(root, 'samples/refpoint.yaml')
     const { machines } = parseConfig(readFileSync(file, 'utf8'), file)
-    expect(machines.map(({ name, tracker }) => `${name} ${tracker}`)).toEqual(['web01 disk', 'db01 image'])
+    expect(machines.map(({ name, tracker }) => `${name} ${tracker}`)).toEqual(['web01 disk', 'db01 image', 'mail01 qemu'])
   })
 })

@@ -100,6 +100,16 @@ describeWith(layers, 'a machine that is shut down', () => {
     }
   })
 
+  it('keeps nothing of a doctor that looked at it', async () => {
+    const scene = await openMachine()
+    await scene.ok(['doctor'])
+    expect(await storedBitmaps(scene.path('data.qcow2'))).toEqual([])
+    await scene.ok(['backup'])
+    const before = await storedBitmaps(scene.path('data.qcow2'))
+    expect((await scene.ok(['doctor'])).stdout).toMatch(/data: tracked since point #1/)
+    expect(await storedBitmaps(scene.path('data.qcow2'))).toEqual(before)
+  })
+
   it('is not backed up while somebody has an image open', async () => {
     const scene = await openMachine()
     await scene.ok(['backup'])

@@ -9,7 +9,8 @@ import type { CheckpointStore, Tracker } from '../../trackers/tracker.js'
 export function tryCheckpoint(tracker: Tracker): Doctor {
   return {
     async examine(options) {
-      await using taken = await tracker.checkpoint({ ...options, owner: options.owner ?? nobody })
+      const { owner = nobody, previous } = options
+      await using taken = await tracker.checkpoint({ ...options, owner })
       const findings: Finding[] = [
         {
           level: 'good',
@@ -20,11 +21,13 @@ export function tryCheckpoint(tracker: Tracker): Doctor {
       ]
       for (const message of taken.warnings) findings.push({ level: 'note', topic: 'checkpoint', store: null, message })
       for (const store of taken.stores) findings.push(await answerable(store, options))
+      // What the checkpoint began (a bitmap in an image) nobody will ask for.
+      await tracker.release(previous ?? { ...nothing, time: taken.time.toISOString() }, owner)
       return findings
     },
     async fix(options) {
-      const taken = await tracker.checkpoint(options)
-      await taken[Symbol.asyncDispose]()
+      await using taken = await tracker.checkpoint(options)
+      await tracker.release(options.previous ?? { ...nothing, time: taken.time.toISOString() }, options.owner)
       return []
     },
     [Symbol.asyncDispose]: () => tracker[Symbol.asyncDispose](),
@@ -33,6 +36,8 @@ export function tryCheckpoint(tracker: Tracker): Doctor {
 
 /** Of a machine that was never backed up: an owner that has nothing anywhere. */
 const nobody = { repositoryId: '00000000-0000-0000-0000-000000000000', machineUuid: 'doctor' }
+
+const nothing = { point: 0, consistency: 'offline', changeIds: {} } as const
 
 async function answerable(store: CheckpointStore, { previous, signal }: ExamineOptions): Promise<Finding> {
   const about = { topic: 'tracking', store: store.name }

@@ -63,8 +63,8 @@ export async function qemuIo(path: string, command: string): Promise<void> {
 }
 
 /** A program of QEMU that has an image open for writing until the test ends; undefined when it is refused. */
-export async function holdOpen(path: string): Promise<ChildProcess | undefined> {
-  const child = spawn('qemu-io', ['-f', 'qcow2', path], { stdio: ['pipe', 'pipe', 'ignore'] })
+export async function holdOpen(path: string, format = 'qcow2'): Promise<ChildProcess | undefined> {
+  const child = spawn('qemu-io', ['-f', format, path], { stdio: ['pipe', 'pipe', 'ignore'] })
   onTestFinished(() => void child.kill('SIGKILL'))
   child.stdin.on('error', () => {})
   child.stdin.write('read 0 512\n')
