@@ -24,6 +24,8 @@ export const layers = {
   tar: ['tar', '--version'],
   python3: ['python3', '--version'],
   'mkfs.ext4': ['mkfs.ext4', '-V'],
+  /** What `test/qemu/linux-guest/make.sh` makes, in the folder of REFPOINT_LINUX_GUEST. */
+  'linux-guest': ['sh', '-c', '[ -e "${REFPOINT_LINUX_GUEST:-node_modules/.cache/linux-guest}/initrd.gz" ]'],
   /** Root, loop devices and mkfs.xfs: a small file system of our own that can clone files and can be full. */
   'loop-xfs': ['sh', '-c', '[ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] && command -v mkfs.xfs && command -v losetup && grep -qw xfs /proc/filesystems'],
 } as const satisfies Record<string, readonly string[]>
