@@ -1,7 +1,8 @@
 import { mkdir, statfs } from 'node:fs/promises'
-import { dirname, isAbsolute, join } from 'node:path'
+import { dirname } from 'node:path'
 import { RefpointError } from '../../model/errors.js'
 import type { LiveDisk } from './disks.js'
+import { imagePath, openFilesOf } from './machine/open-images.js'
 import type { QemuIdentity } from './qemu-process.js'
 
 /** Where the old data of blocks goes that the guest overwrites while they are backed up. */
@@ -39,7 +40,7 @@ export async function findRoom(
   disks: readonly LiveDisk[],
   qemu: QemuIdentity,
 ): Promise<FleecingRoom> {
-  const folder = settings.folder ?? besideImage(disks, qemu)
+  const folder = settings.folder ?? (await besideImage(disks, qemu))
   if (settings.folder !== undefined) await mkdir(folder, { recursive: true, mode: 0o700 })
   const stats = await statfs(folder).catch((cause: unknown) => {
     const why = cause instanceof Error ? cause.message : String(cause)
@@ -67,11 +68,12 @@ export async function findRoom(
 
 const hint = 'Name a folder on local storage with room: fleecing: { folder: … }.'
 
-function besideImage(disks: readonly LiveDisk[], qemu: QemuIdentity): string {
+async function besideImage(disks: readonly LiveDisk[], qemu: QemuIdentity): Promise<string> {
+  const open = await openFilesOf(qemu.pid).catch(() => [])
   for (const { imageFile } of disks) {
-    const path = isAbsolute(imageFile) ? imageFile : join(qemu.folder ?? '', imageFile)
-    // Not `nbd://…`, `json:{…}` or `fat:rw:…`, and not a device.
-    if (!/^[a-z+-]+:/.test(imageFile) && isAbsolute(path) && !path.startsWith('/dev/')) return dirname(path)
+    // Of a machine that was started as a daemon, a relative name says nothing: what it has open does.
+    const path = await imagePath(imageFile, qemu.folder ?? '/', open)
+    if (path !== null && !path.startsWith('/dev/')) return dirname(path)
   }
   throw new RefpointError('tracker', 'no disk of the machine is an image file beside which there could be room for fleecing', {
     hint,
