@@ -57,28 +57,36 @@ function overBinding(binding: Binding): Codec {
     if (bytes.length > 0) binding.toTypedArrayView(source).set(bytes)
   }
 
+  /** A view into the heap, void after the next call. */
+  function compress(content: Uint8Array, level: number): Uint8Array {
+    load(content, zstd.compressBound(content.length), content.length)
+    const bytes = zstd.compress(result, source, Math.min(level, LEVEL_LIMIT))
+    if (bytes <= 0) throw new Error(`zstd-codec can not compress ${content.length} bytes at level ${level}`)
+    return binding.toTypedArrayView(result).subarray(0, bytes)
+  }
+
+  /** A view into the heap, void after the next call. */
+  function decompress(frame: Uint8Array, contentBytes: number): Uint8Array {
+    const defect = frameDefect(frame, contentBytes)
+    if (defect !== undefined) throw new RefpointError('damaged', `bad compressed data: ${defect}`)
+    load(frame, Math.max(contentBytes, 1), contentBytes)
+    let bytes: number
+    try {
+      bytes = zstd.decompress(result, source)
+    } catch (cause) {
+      throw new RefpointError('damaged', 'bad compressed data: it can not be decompressed', { cause })
+    }
+    if (bytes !== contentBytes) {
+      throw new RefpointError('damaged', 'bad compressed data: it can not be decompressed')
+    }
+    return binding.toTypedArrayView(result).subarray(0, contentBytes)
+  }
+
   return {
     name: 'zstd-codec',
-    compress(content, level) {
-      load(content, zstd.compressBound(content.length), content.length)
-      const bytes = zstd.compress(result, source, Math.min(level, LEVEL_LIMIT))
-      if (bytes <= 0) throw new Error(`zstd-codec can not compress ${content.length} bytes at level ${level}`)
-      return binding.toTypedArrayView(result).slice(0, bytes)
-    },
-    decompress(frame, contentBytes) {
-      const defect = frameDefect(frame, contentBytes)
-      if (defect !== undefined) throw new RefpointError('damaged', `bad compressed data: ${defect}`)
-      load(frame, Math.max(contentBytes, 1), contentBytes)
-      let bytes: number
-      try {
-        bytes = zstd.decompress(result, source)
-      } catch (cause) {
-        throw new RefpointError('damaged', 'bad compressed data: it can not be decompressed', { cause })
-      }
-      if (bytes !== contentBytes) {
-        throw new RefpointError('damaged', 'bad compressed data: it can not be decompressed')
-      }
-      return binding.toTypedArrayView(result).slice(0, contentBytes)
-    },
+    compress: (content, level) => compress(content, level).slice(),
+    decompress: (frame, contentBytes) => decompress(frame, contentBytes).slice(),
+    lendCompressed: (content, level, use) => use(compress(content, level)),
+    lendDecompressed: (frame, contentBytes, use) => use(decompress(frame, contentBytes)),
   }
 }

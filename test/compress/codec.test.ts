@@ -49,6 +49,30 @@ for (const codec of codecs) {
       expect(contents['text']?.equals(decoded)).toBe(true)
     })
 
+    it('lends the same results, and others later', () => {
+      for (const content of [...Object.values(contents), randomBytes(1024 ** 2)]) {
+        const frame = codec.lendCompressed(content, 1, (lent) => Buffer.from(lent))
+        expect(frame.equals(codec.compress(content, 1))).toBe(true)
+        for (let round = 0; round < 3; round += 1) {
+          const same = codec.lendDecompressed(frame, content.length, (lent) => Buffer.compare(lent, content) === 0)
+          expect(same).toBe(true)
+        }
+        expect(Buffer.compare(codec.decompress(frame, content.length), content)).toBe(0)
+      }
+    })
+
+    it('lends nothing that is no whole frame', () => {
+      const frame = codec.compress(contents['text'] ?? Buffer.alloc(0), 1)
+      const bytes = contents['text']?.length ?? 0
+      let lent = 0
+      const use = (): void => void (lent += 1)
+      expect(() => codec.lendDecompressed(frame.subarray(0, -1), bytes, use)).toThrow(
+        expect.objectContaining({ code: 'damaged' }),
+      )
+      expect(() => codec.lendDecompressed(frame, bytes + 1, use)).toThrow(expect.objectContaining({ code: 'damaged' }))
+      expect(lent).toBe(0)
+    })
+
     it('stores what can not be compressed at the cost of a store', () => {
       const noise = randomBytes(1024 ** 2)
       for (const level of [1, 3, 9]) expect(codec.compress(noise, level).length).toBeLessThan(noise.length + 128)

@@ -28,29 +28,42 @@ const zeroes = Buffer.alloc(DIGEST_BLOCK_BYTES)
 
 /** Decodes one frame, checks the blocks that lie whole in it, and writes its pieces to the target. */
 export async function decodeFrame(job: FrameJob, files: OpenFiles, codec: Codec): Promise<FrameResult> {
-  let content: Uint8Array
+  let decoded = false
   try {
     const stored = files.readArchive(job.archive, job.frame.offset, job.frame.storedBytes)
-    content = codec.decompress(stored, job.frame.contentBytes)
+    return codec.lendDecompressed(stored, job.frame.contentBytes, (content) => {
+      decoded = true
+      const damaged = check(job, content)
+      write(job, content, files)
+      return { unreadable: null, damaged }
+    })
   } catch (error) {
+    // A target that can't be written is no damage of the archive.
+    if (decoded) throw error
     return { unreadable: error instanceof Error ? error.message : String(error), damaged: [] }
   }
+}
+
+/** The digest blocks whose content is not what it should be. */
+function check({ checks, expected }: FrameJob, content: Uint8Array): readonly number[] {
   const damaged: number[] = []
-  for (let i = 0; i < job.checks.length; i += 3) {
-    const at = job.checks[i] ?? 0
-    const bytes = content.subarray(at, at + (job.checks[i + 1] ?? 0))
-    const expected = job.expected.subarray((i / 3) * DIGEST_BYTES, (i / 3 + 1) * DIGEST_BYTES)
-    if (!matches(bytes, expected)) damaged.push(job.checks[i + 2] ?? 0)
-  }
-  if (job.targetPath !== null) {
-    const fd = files.openTarget(job.targetPath)
-    for (let i = 0; i < job.writes.length; i += 3) {
-      const at = job.writes[i] ?? 0
-      const piece = content.subarray(at, at + (job.writes[i + 1] ?? 0))
-      writeAll(fd, piece, job.writes[i + 2] ?? 0)
+  for (let i = 0; i < checks.length; i += 3) {
+    const at = checks[i] ?? 0
+    const bytes = content.subarray(at, at + (checks[i + 1] ?? 0))
+    if (!matches(bytes, expected.subarray((i / 3) * DIGEST_BYTES, (i / 3 + 1) * DIGEST_BYTES))) {
+      damaged.push(checks[i + 2] ?? 0)
     }
   }
-  return { unreadable: null, damaged }
+  return damaged
+}
+
+function write({ writes, targetPath }: FrameJob, content: Uint8Array, files: OpenFiles): void {
+  if (targetPath === null) return
+  const fd = files.openTarget(targetPath)
+  for (let i = 0; i < writes.length; i += 3) {
+    const at = writes[i] ?? 0
+    writeAll(fd, content.subarray(at, at + (writes[i + 1] ?? 0)), writes[i + 2] ?? 0)
+  }
 }
 
 /** Whether a whole digest block has this digest; a digest of only zero bytes stands for a block of zeroes. */

@@ -189,9 +189,10 @@ class ChunkBuilder {
     const sorted = sortRuns(this.#runs, this.#digests)
     let frameBytes = 0
     if (this.#content > 0) {
-      const frame = codec.compress(contentBuffer.subarray(0, this.#content), level)
-      new Uint8Array(output).set(frame)
-      frameBytes = frame.length
+      frameBytes = codec.lendCompressed(contentBuffer.subarray(0, this.#content), level, (frame) => {
+        new Uint8Array(output).set(frame)
+        return frame.length
+      })
     }
     return {
       frameBytes,
