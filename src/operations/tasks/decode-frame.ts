@@ -1,8 +1,8 @@
-import { hash } from 'node:crypto'
 import { writeSync } from 'node:fs'
 import type { Codec } from '../../compress/codec.js'
 import { DIGEST_BLOCK_BYTES, DIGEST_BYTES } from '../../model/geometry.js'
 import type { ObjectLocation } from '../../model/location.js'
+import { hasDigest } from './digest.js'
 import type { OpenFiles } from './open-files.js'
 
 /** One frame to decode, check and write. Numbers are bytes; rows as in `FrameTask`, but for where `writes` go. */
@@ -71,7 +71,7 @@ export function matches(bytes: Uint8Array, expected: Uint8Array): boolean {
   if (expected.every((byte) => byte === 0)) {
     return zeroes.compare(bytes, 0, bytes.length, 0, bytes.length) === 0
   }
-  return hash('sha256', bytes, 'buffer').subarray(0, DIGEST_BYTES).equals(expected)
+  return hasDigest(bytes, expected)
 }
 
 /** Writes all of it; a device or file that takes only part is asked again, and one that takes nothing is an error. */

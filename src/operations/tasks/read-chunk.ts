@@ -1,4 +1,3 @@
-import { hash } from 'node:crypto'
 import type { Chunk } from '../../archive/chunk.js'
 import { ContentSum } from '../../archive/content-sum.js'
 import type { Codec } from '../../compress/codec.js'
@@ -14,6 +13,7 @@ import {
   STATE_ZERO,
 } from '../../model/geometry.js'
 import type { Source, SourceReader } from '../../model/source.js'
+import { digestInto } from './digest.js'
 
 /** Kinds of a job's pieces: content to read, whole digest blocks of zeroes, or zeroes within a block that is read. */
 export const PIECE_DATA = KIND_DATA
@@ -54,6 +54,7 @@ export const FRAME_ROOM = FRAME_CONTENT_BYTES + 65_536
 // Each worker reads into buffers of its own, once allocated.
 const blocksBuffer = Buffer.alloc(FRAME_CONTENT_BYTES)
 const contentBuffer = Buffer.alloc(FRAME_CONTENT_BYTES)
+const digestBuffer = Buffer.alloc((FRAME_CONTENT_BYTES / DIGEST_BLOCK_BYTES) * DIGEST_BYTES)
 const zeroes = Buffer.alloc(DIGEST_BLOCK_BYTES)
 
 /** How many blocks a job reads: those that pieces other than PIECE_ZERO_BLOCKS touch. */
@@ -97,9 +98,9 @@ export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec
       const from = Math.max(offset, blockOffset)
       const to = Math.min(end, blockOffset + DIGEST_BLOCK_BYTES)
       const start = verdict.at + (from - blockOffset)
-      const bytes = blocksBuffer.subarray(start, start + (to - from))
-      if (verdict.zero || kind === PIECE_ZERO_PART || isZero(bytes)) chunk.extent(from, to, KIND_ZERO)
-      else chunk.data(from, to, bytes)
+      const zero = verdict.zero || kind === PIECE_ZERO_PART || isZero(blocksBuffer.subarray(start, start + (to - from)))
+      if (zero) chunk.extent(from, to, KIND_ZERO)
+      else chunk.data(from, to, start)
     }
   }
   return chunk.finish(codec, job, blocks.length * DIGEST_BLOCK_BYTES)
@@ -124,22 +125,24 @@ function isZero(bytes: Uint8Array): boolean {
 class ChunkBuilder {
   readonly #extents: number[] = []
   readonly #runs: number[] = []
-  readonly #digests: Buffer[] = []
   readonly #sum = new ContentSum()
+  #digests = 0
   #sumKnown = true
+  /** Content as long as it lies in one piece of the blocks that were read, as in most fulls; null when it was copied. */
+  #inPlace: { readonly start: number; end: number } | null = null
   #content = 0
   #equal = 0
 
   /** Decides on one block that was read: what it is, and whether it belongs into the point. */
   judge(block: number, bytes: Buffer, index: number, expected: ReadJob['expected']): { zero: boolean; kept: boolean } {
     const zero = isZero(bytes)
-    const digest = zero ? undefined : hash('sha256', bytes, 'buffer').subarray(0, DIGEST_BYTES)
+    const digest = digestBuffer.subarray(this.#digests * DIGEST_BYTES, (this.#digests + 1) * DIGEST_BYTES)
+    if (!zero) digestInto(digest, bytes)
     const before = expected?.state[index] ?? 0
     const state = before & ~KEEP
     const old = expected?.digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
     if ((before & KEEP) === 0) {
-      const same =
-        digest === undefined ? state === STATE_ZERO : state === STATE_DIGEST && old !== undefined && digest.equals(old)
+      const same = zero ? state === STATE_ZERO : state === STATE_DIGEST && old !== undefined && digest.equals(old)
       if (same) {
         this.#equal++
         return { zero, kept: false }
@@ -147,11 +150,11 @@ class ChunkBuilder {
     }
     if (state === STATE_UNKNOWN) this.#sumKnown = false
     if (state === STATE_DIGEST && old !== undefined) this.#sum.subtract(block, old)
-    if (digest !== undefined) {
+    if (!zero) {
       this.#sum.add(block, digest)
-      this.#digests.push(digest)
+      this.#digests++
     }
-    this.run(block, 1, digest === undefined ? STATE_ZERO : STATE_DIGEST)
+    this.run(block, 1, zero ? STATE_ZERO : STATE_DIGEST)
     return { zero, kept: true }
   }
 
@@ -177,19 +180,29 @@ class ChunkBuilder {
     else rows.push(from, to - from, kind, at)
   }
 
-  data(from: number, to: number, bytes: Uint8Array): void {
-    contentBuffer.set(bytes, this.#content)
+  /** Takes the bytes of `blocksBuffer` from `start` on as the content of an extent. */
+  data(from: number, to: number, start: number): void {
+    const length = to - from
+    const filled = Math.ceil(length / SECTOR_BYTES) * SECTOR_BYTES
     this.extent(from, to, KIND_DATA, this.#content)
-    const filled = Math.ceil((this.#content + bytes.length) / SECTOR_BYTES) * SECTOR_BYTES
-    contentBuffer.fill(0, this.#content + bytes.length, filled)
-    this.#content = filled
+    if (this.#content === 0) this.#inPlace = { start, end: start }
+    if (this.#inPlace?.end === start && filled === length) this.#inPlace.end += length
+    else {
+      if (this.#inPlace !== null) blocksBuffer.copy(contentBuffer, 0, this.#inPlace.start, this.#inPlace.end)
+      this.#inPlace = null
+      blocksBuffer.copy(contentBuffer, this.#content, start, start + length)
+      contentBuffer.fill(0, this.#content + length, this.#content + filled)
+    }
+    this.#content += filled
   }
 
   finish(codec: Codec, { level, output }: ReadJob, readBytes: number): ReadChunk {
     const sorted = sortRuns(this.#runs, this.#digests)
     let frameBytes = 0
     if (this.#content > 0) {
-      frameBytes = codec.lendCompressed(contentBuffer.subarray(0, this.#content), level, (frame) => {
+      const { start, end } = this.#inPlace ?? { start: 0, end: this.#content }
+      const content = (this.#inPlace === null ? contentBuffer : blocksBuffer).subarray(start, end)
+      frameBytes = codec.lendCompressed(content, level, (frame) => {
         new Uint8Array(output).set(frame)
         return frame.length
       })
@@ -199,7 +212,7 @@ class ChunkBuilder {
       contentBytes: this.#content,
       extents: Float64Array.from(this.#extents),
       runs: sorted,
-      digests: concat(this.#digests),
+      digests: Uint8Array.from(digestBuffer.subarray(0, this.#digests * DIGEST_BYTES)),
       sumChange: this.#sumKnown ? this.#sum.toHex() : null,
       readBytes,
       equalBlocks: this.#equal,
@@ -208,21 +221,15 @@ class ChunkBuilder {
 }
 
 /** Runs of blocks that were read come before runs of zero blocks as they are made; the table wants them ascending. */
-function sortRuns(runs: readonly number[], digests: readonly Buffer[]): Float64Array {
+function sortRuns(runs: readonly number[], digests: number): Float64Array {
   const rows: [number, number, number][] = []
   for (let i = 0; i < runs.length; i += 3) rows.push([runs[i] ?? 0, runs[i + 1] ?? 0, runs[i + 2] ?? 0])
   // Digests are in the order of their blocks already, and runs with digests are one block each.
-  if (rows.filter(([, , state]) => state === STATE_DIGEST).length !== digests.length) {
+  if (rows.filter(([, , state]) => state === STATE_DIGEST).length !== digests) {
     throw new RangeError('a block has a digest and no run')
   }
   rows.sort(([a], [b]) => a - b)
   const flat = new Float64Array(runs.length)
   rows.forEach((row, i) => flat.set(row, i * 3))
-  return flat
-}
-
-function concat(digests: readonly Buffer[]): Uint8Array {
-  const flat = new Uint8Array(digests.length * DIGEST_BYTES)
-  digests.forEach((digest, i) => flat.set(digest, i * DIGEST_BYTES))
   return flat
 }
