@@ -1,11 +1,14 @@
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { RefpointError } from '../../model/errors.js'
+import { WriteBack } from './write-back.js'
 
 /** A file under a temporary name beside its place. */
 export interface NewFile {
   readonly handle: FileHandle
   readonly temporary: string
+  /** Tells that so many more bytes were written to it; never waits. */
+  written(bytes: number): void
   /** Makes its content durable and gives it its name. */
   publish(): Promise<void>
   /** Removes it, unless it has its name; safe to call twice, and after `publish`. */
@@ -35,16 +38,19 @@ export async function createNewFile(path: string, { force, attempt }: NewFileOpt
   }
   const temporary = `${path}.partial-${attempt}`
   const handle = await open(temporary, 'wx+', 0o600)
+  const writeBack = new WriteBack(handle)
   return {
     handle,
     temporary,
+    written: (bytes) => writeBack.written(bytes),
     async publish() {
-      await handle.datasync()
+      await writeBack.finish()
       await handle.close()
       await rename(temporary, path)
       await syncFolder(dirname(path))
     },
     async discard() {
+      await writeBack.settle()
       await handle.close().catch(() => {})
       await rm(temporary, { force: true })
     },

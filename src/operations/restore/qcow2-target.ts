@@ -24,7 +24,7 @@ const L2_ENTRIES = L2_SPAN_BYTES / CLUSTER_BYTES
  * @throws RefpointError `usage` when there is a file of that name and not `force`.
  */
 export async function prepareQcow2(path: string, sizeBytes: number, options: NewFileOptions): Promise<RestoreTarget> {
-  const { handle, temporary, publish, discard } = await createNewFile(path, options)
+  const { handle, temporary, written, publish, discard } = await createNewFile(path, options)
   const image = new Qcow2Image(handle, sizeBytes)
   return {
     path: temporary,
@@ -32,6 +32,7 @@ export async function prepareQcow2(path: string, sizeBytes: number, options: New
     format: 'qcow2',
     temporary,
     writeZeroes: false,
+    written,
     openWindow: (windowOffset, map) => image.openWindow(windowOffset, map),
     async finish() {
       await image.writeTables()

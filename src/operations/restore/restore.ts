@@ -175,7 +175,10 @@ async function restoreStore(
     target,
     touchedOnly: false,
     signal: options.signal,
-    onBytes: (bytes) => options.onBytes?.(bytes),
+    onBytes: (bytes) => {
+      target.written(bytes)
+      options.onBytes?.(bytes)
+    },
   })
   const first = composed.damage[0]
   const record = storeRecord(point, name)

@@ -2,6 +2,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { RefpointError } from '../../model/errors.js'
 import type { ComposeTarget, Place } from '../compose/compose-store.js'
 import { createNewFile, type NewFileOptions } from './new-file.js'
+import { WriteBack } from './write-back.js'
 
 export type DiskFormat = 'raw' | 'qcow2'
 
@@ -12,6 +13,8 @@ export interface RestoreTarget extends ComposeTarget {
   readonly format: DiskFormat
   /** A file that must not be left behind, or null. */
   readonly temporary: string | null
+  /** Tells that so many more bytes were written to it; never waits. */
+  written(bytes: number): void
   /** Makes everything durable and gives it its name. */
   finish(): Promise<void>
   /** Drops what was written, as far as it was ours; safe after `finish`. */
@@ -23,7 +26,7 @@ export interface RestoreTarget extends ComposeTarget {
  * @throws RefpointError `usage` when there is a file of that name and not `force`.
  */
 export async function prepareFile(path: string, sizeBytes: number, options: NewFileOptions): Promise<RestoreTarget> {
-  const { handle, temporary, publish, discard } = await createNewFile(path, options)
+  const { handle, temporary, written, publish, discard } = await createNewFile(path, options)
   try {
     await handle.truncate(sizeBytes)
   } catch (error) {
@@ -36,6 +39,7 @@ export async function prepareFile(path: string, sizeBytes: number, options: NewF
     format: 'raw',
     temporary,
     writeZeroes: false,
+    written,
     openWindow: inPlace,
     finish: publish,
     discard,
@@ -73,6 +77,7 @@ export async function prepareInPlace(
       fields: { path, room, sizeBytes },
     })
   }
+  const writeBack = new WriteBack(file)
   return {
     path,
     finalPath: path,
@@ -80,11 +85,13 @@ export async function prepareInPlace(
     temporary: null,
     writeZeroes: true,
     openWindow: inPlace,
+    written: (bytes) => writeBack.written(bytes),
     async finish() {
-      await file.datasync()
+      await writeBack.finish()
       await file.close()
     },
     async discard() {
+      await writeBack.settle()
       // Half of it is overwritten: an empty file can't be taken for a whole one. A device can't be told apart.
       if (existing.isFile()) await file.truncate(0).catch(() => {})
       await file.close().catch(() => {})
