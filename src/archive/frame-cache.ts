@@ -1,3 +1,5 @@
+import { FRAME_CONTENT_BYTES } from '../model/geometry.js'
+
 /**
  * Contents of table frames that were read last, limited in bytes over all archives that share it: small windows share
  * a frame, and going through a long chain window by window must not hold a frame of every archive.
@@ -15,6 +17,14 @@ export class FrameCache {
   /** A number that tells this archive's frames from others'. */
   register(): number {
     return this.#owners++
+  }
+
+  /**
+   * Whether one frame of every archive fits: going through them window by window, each would otherwise push out the
+   * next that is needed, and memory be taken for nothing.
+   */
+  get worthwhile(): boolean {
+    return this.#owners * FRAME_CONTENT_BYTES <= this.#limitBytes
   }
 
   get(owner: number, frame: number): Uint8Array | undefined {

@@ -46,6 +46,16 @@ export class FrameReader {
     return this.decode(frame, stored, section)
   }
 
+  /** Lends the content of a frame to `use`, which must not throw, and must be done with it when it returns. */
+  async lend<Result>(frame: number, section: string, use: (content: Uint8Array) => Result): Promise<Result> {
+    const stored = await this.#stored(this.frames.offsetOf(frame), this.frames.storedBytes(frame))
+    try {
+      return this.#codec.lendDecompressed(stored, this.frames.contentBytes(frame), use)
+    } catch (error) {
+      throw archiveDamage(this.archive, section, `frame ${frame}: ${reasonOf(error)}`, error)
+    }
+  }
+
   /** The content of a frame whose stored bytes are at hand. */
   decode(frame: number, stored: Uint8Array, section: string): Uint8Array {
     try {

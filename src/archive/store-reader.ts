@@ -9,7 +9,7 @@ import {
 import type { WindowTables } from '../model/tables.js'
 import { archiveDamage } from './archive-damage.js'
 import type { ArchiveStore, StoreIndex } from './archive-header.js'
-import { type DirectoryRow, decodeDirectory } from './directory.js'
+import { type Directory, type DirectoryRow, decodeDirectory } from './directory.js'
 import { directoryMember, filled, toSectors } from './format.js'
 import type { FrameCache } from './frame-cache.js'
 import type { FrameReader } from './frame-reader.js'
@@ -22,10 +22,8 @@ export class StoreReader {
   readonly mode: ArchiveStore['mode']
   /** Of the whole store at this point: 64 hex digits, or null. */
   readonly contentSum: string | null
-  /** Windows that were touched, ascending. */
-  readonly windows: readonly number[]
   readonly #frames: FrameReader
-  readonly #rows: ReadonlyMap<number, DirectoryRow>
+  readonly #directory: Directory
   readonly #cache: FrameCache
   readonly #owner: number
 
@@ -33,18 +31,17 @@ export class StoreReader {
     frames: FrameReader,
     store: ArchiveStore,
     index: StoreIndex,
-    rows: readonly DirectoryRow[],
+    directory: Directory,
     cache: FrameCache,
   ) {
     this.name = store.name
     this.sizeBytes = store.sizeBytes
     this.mode = store.mode
     this.contentSum = index.contentSum
-    this.windows = rows.map((row) => row.window)
     this.#frames = frames
     this.#cache = cache
     this.#owner = cache.register()
-    this.#rows = new Map(rows.map((row) => [row.window, row]))
+    this.#directory = directory
   }
 
   static async open(
@@ -63,18 +60,24 @@ export class StoreReader {
     }
     const name = directoryMember(store.name)
     const content = await frames.member(name, index.directoryFrame - 1, index.directoryFrames, section)
-    const rows = decodeDirectory(content, index.windows, limit)
-    if (typeof rows === 'string') throw damage(rows)
-    for (const row of rows) {
+    const directory = decodeDirectory(content, index.windows, limit)
+    if (typeof directory === 'string') throw damage(directory)
+    for (let index = 0; index < directory.count; index += 1) {
+      const row = directory.row(index)
       const end = row.frame + Math.ceil((row.at + row.bytes) / FRAME_CONTENT_BYTES)
       if (end > frames.frames.count - 3) throw damage(`window ${row.window} is in frames that do not exist`)
     }
-    return new StoreReader(frames, store, index, rows, cache)
+    return new StoreReader(frames, store, index, directory, cache)
+  }
+
+  /** Windows that were touched, ascending. */
+  get windows(): readonly number[] {
+    return this.#directory.windows()
   }
 
   /** Where a window's tables are, or undefined when nothing in it was touched. */
   directoryRow(window: number): DirectoryRow | undefined {
-    return this.#rows.get(window)
+    return this.#directory.find(window)
   }
 
   /**
@@ -82,7 +85,7 @@ export class StoreReader {
    * @throws RefpointError `damaged`
    */
   async window(window: number): Promise<WindowTables | undefined> {
-    const row = this.#rows.get(window)
+    const row = this.#directory.find(window)
     if (row === undefined) return undefined
     const tables = decodeTables(await this.#bytes(row), row.extents, row.runs)
     const last = this.#frames.frames.count - 3
@@ -96,31 +99,29 @@ export class StoreReader {
   }
 
   async #bytes(row: DirectoryRow): Promise<Uint8Array> {
-    const end = row.at + row.bytes
-    if (end <= FRAME_CONTENT_BYTES) {
-      const content = await this.#frame(row.frame, row.window)
-      if (end > content.length) throw this.#short(row)
-      return content.subarray(row.at, end)
-    }
     const bytes = new Uint8Array(row.bytes)
     let done = 0
     for (let frame = row.frame; done < row.bytes; frame += 1) {
-      const content = await this.#frame(frame, row.window)
       const from = frame === row.frame ? row.at : 0
-      const part = content.subarray(from, from + row.bytes - done)
-      bytes.set(part, done)
-      done += part.length
-      if (done < row.bytes && content.length < FRAME_CONTENT_BYTES) throw this.#short(row)
+      const frameBytes = await this.#withFrame(frame, row.window, (content) => {
+        const part = content.subarray(from, from + row.bytes - done)
+        bytes.set(part, done)
+        done += part.length
+        return content.length
+      })
+      if (done < row.bytes && frameBytes < FRAME_CONTENT_BYTES) throw this.#short(row)
     }
     return bytes
   }
 
-  async #frame(frame: number, window: number): Promise<Uint8Array> {
+  /** Lends the content of a frame to `use`, which must not throw. */
+  async #withFrame<Result>(frame: number, window: number, use: (content: Uint8Array) => Result): Promise<Result> {
     const known = this.#cache.get(this.#owner, frame)
-    if (known !== undefined) return known
-    const content = await this.#frames.read(frame, this.#section(window))
-    this.#cache.put(this.#owner, frame, content)
-    return content
+    if (known !== undefined) return use(known)
+    return await this.#frames.lend(frame, this.#section(window), (content) => {
+      if (this.#cache.worthwhile) this.#cache.put(this.#owner, frame, Uint8Array.from(content))
+      return use(content)
+    })
   }
 
   #section(window: number): string {

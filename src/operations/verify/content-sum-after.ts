@@ -29,7 +29,7 @@ export async function contentSumAfter(
     if (before?.contentSum == null) return null
     sum.addHex(before.contentSum)
     for (let window = 0; window < windowCount(older.sizeBytes); window++) {
-      const touched = reader?.windows.includes(window) === true
+      const touched = reader?.directoryRow(window) !== undefined
       const firstGone = blockCount(chain.sizeBytes) - window * WINDOW_BLOCKS
       if (!touched && firstGone >= WINDOW_BLOCKS) continue
       const replaced = touched ? await ownBlocks(chain, store, window) : new Set<number>()
