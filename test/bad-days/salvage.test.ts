@@ -127,7 +127,8 @@ it('lists just the blocks that a damaged frame held, with archive and reason, as
   const data = (await archiveSections(path)).find(({ name }) => name === 'stores/root/data/0')
   if (data === undefined) throw new Error('no data')
   const bytes = readFileSync(path)
-  bytes.fill(0xee, data.offset + 100, data.offset + 200)
+  // Its header: what damage further in costs depends on the codec that made the frame.
+  bytes.fill(0xee, data.offset, data.offset + 4)
   overwrite(path, bytes)
   const third = taken[2]
   if (third === undefined) throw new Error('no third point')
