@@ -18,7 +18,7 @@ export async function retention(bench) {
 }
 
 /** 30 dailies on a full, of which only the newest point is kept: all of it becomes one archive. */
-async function foldMonth(bench) {
+export async function foldMonth(bench) {
   const { image, work } = bench
   const source = join(work, 'month.raw')
   await mkdir(work, { recursive: true })
@@ -77,7 +77,7 @@ async function dayOfChanges({ image, size }, day) {
 }
 
 /** Histories of tiny points: what a command takes before it reads any archive. */
-async function longHistories(bench) {
+export async function longHistories(bench) {
   const many = await madeHistory(bench, 10_000)
   const points = await repeated(bench, () => many.refpoint('points', 'bench'))
   const dryRun = await repeated(bench, () => many.refpoint('prune', '--dry-run'))
@@ -127,7 +127,7 @@ async function madeHistory(bench, count) {
 }
 
 /** A year of dailies, pruned every night: the newest point, beside a fresh full of the same disk. */
-async function afterAYear(bench) {
+export async function afterAYear(bench) {
   const { work, size } = bench
   const source = join(work, 'year.raw')
   const program = join(import.meta.dirname, 'live-a-year.js')

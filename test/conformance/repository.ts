@@ -72,6 +72,14 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
       expect(await repository.children('a')).toEqual(['b', 'c', 'c-d'])
     })
 
+    it('removes many, and passes over those that are not there', async () => {
+      const repository = await make()
+      for (const name of ['a/1', 'a/2', 'b/1', 'b/2']) await repository.put(name, [])
+      await repository.remove('a/1', 'b/1', 'a/none', 'none/at/all', 'b/2')
+      expect(await repository.children('a')).toEqual(['2'])
+      expect(await repository.children('b')).toEqual([])
+    })
+
     it('removes for good, once or twice', async () => {
       const repository = await make()
       await repository.put('a/b', [bytes('x')])
