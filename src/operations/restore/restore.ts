@@ -89,7 +89,6 @@ export async function restorePoint(
     }
     // Small, and as likely to be refused as a store: told before hours of work, not after.
     if ('folder' in to) {
-      config = await restoreConfig(shelf, point, { folder: join(to.folder, 'config'), force, attempt })
       if (machine !== undefined && names.length === point.stores.length) {
         const stores = [...targets].map(([store, { finalPath, format }]) => ({
           store,
@@ -98,6 +97,7 @@ export async function restorePoint(
         }))
         start = await prepareStart(machine, point, { folder: to.folder, stores, force, attempt })
       }
+      config = await restoreConfig(shelf, point, { folder: join(to.folder, 'config'), force, attempt })
     }
     options.onTotal?.(names.reduce((sum, name) => sum + (storeRecord(point, name)?.sizeBytes ?? 0), 0))
     const queue = new PQueue({ concurrency: request.concurrentStores })
