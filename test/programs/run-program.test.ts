@@ -60,7 +60,8 @@ it.each(['timeout', 'signal'] as const)('stops a program and all that it started
   const end = await running
   expect(end.ok).toBe(false)
   expect(end.how).toMatch(why === 'timeout' ? /did not end within 3 s and was stopped/ : /because the run was cancelled/)
-  expect(pids()).toHaveLength(2)
+  // A slow host may not have come to the second when the time was up.
+  expect(pids().length).toBeGreaterThanOrEqual(why === 'timeout' ? 1 : 2)
   while (pids().some(isThere)) await new Promise((resolve) => setTimeout(resolve, 20))
 })
 
