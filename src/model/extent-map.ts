@@ -108,9 +108,9 @@ class Rows {
     this.at = new Uint32Array(room)
   }
 
-  /** These, or larger ones, without rows. */
+  /** These, or larger ones, without rows. With room for some archives more, or each of a long chain would want new ones. */
   emptied(room: number): Rows {
-    if (room > this.start.length) return new Rows(room)
+    if (room > this.start.length) return new Rows(Math.ceil(room * 1.5))
     this.count = 0
     return this
   }
