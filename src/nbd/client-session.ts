@@ -9,8 +9,8 @@ import { command, commandFlag, magic, size, transmissionFlag } from './protocol.
 
 const mostInFlight = 256
 const goodbyeMs = 5_000
-/** Of requests without a payload; the protocol counts in 32 bits. */
-const longestRangeBytes = 1024 * 1024 * 1024
+/** Of requests without a payload: the protocol counts in 32 bits, and servers like whole mebibytes. */
+const longestRangeBytes = 4095 * 1024 * 1024
 
 const commandNames = new Map<number, string>(Object.entries(command).map(([name, type]) => [type, name]))
 

@@ -18,8 +18,9 @@ import { TouchedBlocks } from './touched-blocks.js'
 /*
  * Trackers are audited, not believed: blocks that the tracker called unchanged are read, and their digests compared
  * with the stored ones. The place goes round the store from run to run. The tail is looked at every time, since that is
- * where resizes that nobody noticed show; and blocks that the layer now guarantees to be zeroes, where the parent holds
- * data, cost no reading and are as good a proof: so shows a store that shrank and grew back.
+ * where resizes that nobody noticed show, and so is the last block before it in which the parent holds data: it is the
+ * first that a store lost which shrank and grew back. Blocks that the layer now guarantees to be zeroes, where the parent
+ * holds data, cost no reading and are as good a proof.
  */
 
 /** How much an audit may read, and how long; `Infinity` for all of it. */
@@ -67,6 +68,7 @@ export async function auditStore(input: AuditInput): Promise<AuditResult> {
   const start = input.from < blocks ? input.from : 0
   const tail = Math.max(0, blocks - JOB_BLOCKS)
   if (blocks > 0) await run.check(tail, blocks)
+  await run.checkLastHeld(tail)
   let at = start
   let wrapped = false
   let whole = blocks === 0
@@ -95,6 +97,8 @@ class AuditRun {
   readonly #memory = new FrameMemory()
   /** What the first call checked, the tail: the rotation may come to it too. */
   #tail = { from: 0, end: 0 }
+  /** The block that `checkLastHeld` checked. */
+  #lastHeld = -1
 
   constructor(input: AuditInput, touched: TouchedBlocks) {
     this.#input = input
@@ -108,7 +112,7 @@ class AuditRun {
     const zero = await this.#guaranteedZeroes(from, end)
     const toRead: number[] = []
     for (let block = from; block < end; block++) {
-      if (block >= this.#tail.from && block < this.#tail.end) continue
+      if ((block >= this.#tail.from && block < this.#tail.end) || block === this.#lastHeld) continue
       // A block that the store's end moved over has another length than its digest was made of.
       if (this.#touched.has(block) || parent.isForced(block)) continue
       const state = (await parent.windowOf(block)).state[block % WINDOW_BLOCKS]
@@ -123,6 +127,22 @@ class AuditRun {
     const outcomes = await Promise.allSettled(jobs.map((job) => this.#compare(job)))
     // Each is waited for: nobody may read on when the checkpoint is gone.
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+  }
+
+  /** Checks the last block before `end` that the parent holds data in, and that the tracker calls unchanged. */
+  async checkLastHeld(end: number): Promise<void> {
+    const { parent, signal } = this.#input
+    for (let window = Math.floor((end - 1) / WINDOW_BLOCKS); window >= 0; window--) {
+      signal.throwIfAborted()
+      const first = window * WINDOW_BLOCKS
+      const { state } = await parent.windowOf(first)
+      for (let block = Math.min(end, first + WINDOW_BLOCKS) - 1; block >= first; block--) {
+        if (state[block - first] !== STATE_DIGEST || this.#touched.has(block) || parent.isForced(block)) continue
+        await this.check(block, block + 1)
+        this.#lastHeld = block
+        return
+      }
+    }
   }
 
   /** One byte a block: 1 where the layer guarantees that all of it reads as zeroes. */

@@ -112,7 +112,8 @@ class ExtentPage {
  * buffer (208 KiB, by default): small at first, then by what the last reply was like.
  */
 const firstRangeBytes = 128 * 1024 * 1024
-const largestRangeBytes = 1024 * 1024 * 1024
+/** The protocol's largest. */
+const largestRangeBytes = 4095 * 1024 * 1024
 const fewRuns = 2_000
 const manyRuns = 16_000
 

@@ -1,11 +1,14 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { openScene, type Scene } from '../../bad-days/scene.js'
 import { describeWith } from '../../layers.js'
 import { guestBytes, guestTurn, installGuest, untilTurns } from '../../qemu/guest.js'
-import { blockdevDisk, makeImage } from '../../qemu/images.js'
+import { blockdevDisk, makeImage, virtioDisk } from '../../qemu/images.js'
 import { expectNothingLeft } from './left-over.js'
 import { LiveMachine } from './live-machine.js'
+
+const mib = 1024 * 1024
 
 interface StoredDisk {
   readonly name: string
@@ -60,5 +63,33 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'refpoint backup of 
       before = root
     }
     await scene.ok(['verify'])
+  })
+
+  it('finds out that a disk shrank and grew back, which no bitmap tells', async () => {
+    const scene = openScene('', { within: true })
+    const path = await makeImage(scene.path('root.qcow2'), 'qcow2', 64 * mib)
+    const machine = await LiveMachine.start(scene.folder, blockdevDisk('root', path, 'qcow2'))
+    // So small a budget comes nowhere near what is lost.
+    scene.configure(`
+repository: ./repository
+machines:
+  web01: { tracker: qemu, qmp: ${machine.qmp}, audit: { bytes: 1 } }
+`)
+    await scene.ok(['init'])
+    const device = virtioDisk('root')
+    for (const place of [2, 10, 30]) await machine.qemu.write(device, Buffer.alloc(mib, place), place * mib)
+    await takePoint(scene)
+    for (const size of [20 * mib, 64 * mib]) {
+      await machine.qemu.monitor.execute('block_resize', { 'node-name': 'root-node', size })
+    }
+    await machine.qemu.write(device, Buffer.alloc(512, 9), 50 * mib)
+    const told = await scene.run(['backup', 'web01', '--json'])
+    expect(told.status, told.stderr).toBe(14)
+    const folder = scene.path('restored')
+    await scene.ok(['restore', 'web01', '--at', 'latest', '--to', folder, '--format', 'raw'])
+    const restored = await readFile(join(folder, 'root.raw'))
+    const expected = Buffer.alloc(64 * mib)
+    expected.fill(2, 2 * mib, 3 * mib).fill(10, 10 * mib, 11 * mib).fill(9, 50 * mib, 50 * mib + 512)
+    expect(restored.equals(expected)).toBe(true)
   })
 })
