@@ -169,13 +169,13 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'between two points 
       expect((await changesOf(taken, 'root', since)).map(({ offset }) => offset)).toEqual(expected)
     }
     await expectNothingLeft(machine)
-    const impatient = machine.tracker({ waitMs: 100 })
+    const impatient = machine.tracker({ waitMs: 2_000 })
     await using held = await checkpoint(machine.tracker(), pointB, b)
     expect(held.stores).toHaveLength(2)
     await expect(checkpoint(impatient, nextA, a)).rejects.toMatchObject({ code: 'locked', fields: { pid: String(process.pid) } })
     // Through QEMU's other monitor, too: it is one machine.
     machine.qemu.monitor.close()
-    const beside = machine.tracker({ waitMs: 100, qmp: join(machine.folder, 'machine.monitor') })
+    const beside = machine.tracker({ waitMs: 2_000, qmp: join(machine.folder, 'machine.monitor') })
     await expect(checkpoint(beside, nextA, a)).rejects.toMatchObject({ code: 'locked' })
   })
 
