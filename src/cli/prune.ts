@@ -180,7 +180,10 @@ function describeSpace({ dropped, freesBytes }: PrunePlan, report: PruneReport |
     const amount = atLeast === atMost ? formatBytes(atMost) : `${formatBytes(atLeast)} to ${formatBytes(atMost)}`
     return `would free ${amount}; nothing was changed (--dry-run)`
   }
-  const later = report.deferredBytes === 0 ? '' : `, ${formatBytes(report.deferredBytes)} more are freed later`
+  const later =
+    report.deferredObjects === 0
+      ? ''
+      : `, ${formatBytes(report.deferredBytes)} more later: ${report.deferredFor.join('; ')}`
   const wrote = report.writtenBytes === 0 ? '' : `, ${formatBytes(report.writtenBytes)} written anew`
   return `freed ${formatBytes(report.freedBytes)}${wrote}${later}`
 }

@@ -125,7 +125,7 @@ export function parentOf(point: PointManifest | undefined): number | null {
 }
 
 /** These slots and all that they build on. */
-function closure(slots: readonly number[], bySlot: ReadonlyMap<number, PointManifest>): Set<number> {
+export function closure(slots: readonly number[], bySlot: ReadonlyMap<number, PointManifest>): Set<number> {
   const found = new Set<number>()
   for (const slot of slots) {
     for (let at: number | null = slot; at !== null && !found.has(at); at = parentOf(bySlot.get(at))) {

@@ -25,6 +25,8 @@ export interface Tidied {
   readonly deferredBytes: number
   /** Why, for a person; empty when nothing was deferred. */
   readonly deferredFor: readonly string[]
+  /** Whether the storage is why: somebody should look at that. Readers end by themselves. */
+  readonly refused: boolean
 }
 
 /**
@@ -48,7 +50,7 @@ export async function tidyMachine(
   await lease.assertHeld()
   const manifests = await readManifests(repository, machine)
   const { points, problems, fold, nextSlot } = manifests
-  const nothing = { manifests, removedObjects: 0, removedBytes: 0 }
+  const nothing = { manifests, removedObjects: 0, removedBytes: 0, refused: false }
   // Archives without a single slot: the points were lost, not the archives left over.
   if (problems.length > 0 || nextSlot === 1) {
     return { ...nothing, deferredObjects: 0, deferredBytes: 0, deferredFor: [] }
@@ -73,10 +75,10 @@ export async function tidyMachine(
     await removeAll(repository, orphans.map(({ name }) => name))
   } catch (error) {
     if (!(error instanceof RefpointError) || error.code !== 'io') throw error
-    return { ...nothing, deferredObjects: names.length, deferredBytes: bytes, deferredFor: [error.message] }
+    return { ...nothing, deferredObjects: names.length, deferredBytes: bytes, deferredFor: [error.message], refused: true }
   }
   const removed = { removedObjects: names.length, removedBytes: bytes }
-  return { manifests, ...removed, deferredObjects: 0, deferredBytes: 0, deferredFor: [] }
+  return { ...nothing, ...removed, deferredObjects: 0, deferredBytes: 0, deferredFor: [] }
 }
 
 async function removeAll(repository: PruneRepository, names: readonly string[]): Promise<void> {

@@ -161,10 +161,10 @@ class BackupRun {
     const { repository, repositoryId } = this.#environment
     const { name, tracker } = this.#machine
     const owner = { repositoryId, machineUuid }
-    const { manifests, deferredFor } = await tidyMachine(repository, name, lease, { watch: false, signal })
+    const { manifests, deferredFor, refused } = await tidyMachine(repository, name, lease, { watch: false, signal })
     const { points, audits, problems } = manifests
     for (const problem of problems) this.#warn(problem.message)
-    for (const why of deferredFor) this.#warn(`what an earlier prune gave up is still there: ${why}`)
+    if (refused) this.#warn(`what nobody needs any more can't be removed: ${deferredFor.join('; ')}`)
     this.#step('cleaned')
 
     const chosen = await chooseParent(repository, points)

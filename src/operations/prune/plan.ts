@@ -1,6 +1,6 @@
 import { storeChain } from '../../model/chain.js'
 import { RefpointError } from '../../model/errors.js'
-import { type FoldPlan, parentOf, planFolds } from '../../model/fold-plan.js'
+import { closure, type FoldPlan, parentOf, planFolds } from '../../model/fold-plan.js'
 import type { PointManifest } from '../../model/manifest.js'
 import { chooseKept, type KeepReason, type KeepRules } from '../../model/retention.js'
 import { archivesFolder } from '../../repository/layout.js'
@@ -40,24 +40,14 @@ export interface PrunePlan extends FoldPlan {
   readonly freesBytes: { readonly atLeast: number; readonly atMost: number }
 }
 
-/** Decides what becomes of every point of a machine. Reads the list of its archives, nothing else. */
+/** Decides what becomes of every point of a machine. Looks at its archives' names and sizes, nothing else. */
 export async function planPrune(
   repository: ReadRepository,
   machine: string,
   points: readonly PointManifest[],
   request: PlanRequest,
 ): Promise<PrunePlan> {
-  const damaged = await damagedPoints(repository, machine, points, request.damaged)
-  const reasons = chooseKept({
-    rules: request.rules,
-    points: points.map(({ point, time }) => ({
-      point,
-      timeMs: Date.parse(time),
-      damaged: damaged.has(point),
-      held: request.held.has(point),
-    })),
-    offsetMinutes: offsetMinutesIn(request.zone),
-  })
+  const { damaged, reasons } = await chooseWhole(repository, machine, points, request)
   const plan = planFolds({ points, kept: new Set(reasons.keys()), damaged, archiveCostBytes: request.archiveCostBytes })
   const dropped = new Set(plan.dropped)
   const folded = new Set(plan.folds.map(({ target }) => target))
@@ -82,23 +72,76 @@ export async function planPrune(
   }
 }
 
-/** Points that can't be restored as far as anybody knows: their own archive or one that they build on is not whole. */
-async function damagedPoints(
+interface Choice {
+  readonly damaged: ReadonlySet<number>
+  readonly reasons: ReadonlyMap<number, readonly KeepReason[]>
+}
+
+/**
+ * Chooses among the points that can be restored as far as anybody knows. That an archive is there, one list tells for all;
+ * that it is as long as it should be is looked up only where it matters: of what is chosen, and what that builds on.
+ */
+async function chooseWhole(
   repository: ReadRepository,
   machine: string,
   points: readonly PointManifest[],
-  known: ReadonlySet<number>,
-): Promise<ReadonlySet<number>> {
-  const sizes = new Map<string, number>()
-  for await (const { name, bytes } of repository.list(archivesFolder(machine))) sizes.set(name, bytes)
+  request: PlanRequest,
+): Promise<Choice> {
+  const folder = archivesFolder(machine)
+  const there = new Set((await repository.children(folder)).map((name) => `${folder}/${name}`))
+  const broken = new Set(points.filter(({ archive }) => !there.has(archive.name)).map(({ point }) => point))
+  for (const point of request.damaged) broken.add(point)
   const bySlot = new Map(points.map((point) => [point.point, point]))
+  const measured = new Set<number>()
+  for (;;) {
+    const damaged = withWhatBuildsOn(broken, points, bySlot)
+    const reasons = choose(points, damaged, request)
+    const open = [...closure([...reasons.keys()], bySlot)].filter((slot) => !measured.has(slot) && !broken.has(slot))
+    for (const slot of open) measured.add(slot)
+    const short = await shortArchives(repository, open.flatMap((slot) => bySlot.get(slot) ?? []))
+    if (short.length === 0) return { damaged, reasons }
+    for (const slot of short) broken.add(slot)
+  }
+}
+
+function choose(points: readonly PointManifest[], damaged: ReadonlySet<number>, request: PlanRequest): Choice['reasons'] {
+  return chooseKept({
+    rules: request.rules,
+    points: points.map(({ point, time }) => ({
+      point,
+      timeMs: Date.parse(time),
+      damaged: damaged.has(point),
+      held: request.held.has(point),
+    })),
+    offsetMinutes: offsetMinutesIn(request.zone),
+  })
+}
+
+/** Points whose archive has another size than their manifest says. */
+async function shortArchives(repository: ReadRepository, points: readonly PointManifest[]): Promise<readonly number[]> {
+  const short: number[] = []
+  const queue = points.values()
+  const work = async (): Promise<void> => {
+    for (const { point, archive } of queue) {
+      if ((await repository.stat(archive.name))?.bytes !== archive.bytes) short.push(point)
+    }
+  }
+  await Promise.all(Array.from({ length: 16 }, work))
+  return short
+}
+
+/** Points that are broken themselves, or build on one that is, or on none that is there. */
+function withWhatBuildsOn(
+  broken: ReadonlySet<number>,
+  points: readonly PointManifest[],
+  bySlot: ReadonlyMap<number, PointManifest>,
+): ReadonlySet<number> {
   const damaged = new Set<number>()
   // By slot, so that what a point builds on was judged before it.
   for (const point of points) {
     const parent = parentOf(point)
     const whole =
-      !known.has(point.point) &&
-      sizes.get(point.archive.name) === point.archive.bytes &&
+      !broken.has(point.point) &&
       (parent === null || (bySlot.has(parent) && !damaged.has(parent))) &&
       hasItsStores(point, bySlot)
     if (!whole) damaged.add(point.point)

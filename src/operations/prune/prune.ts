@@ -18,7 +18,7 @@ import type { PruneEvent, PruneStep } from './events.js'
 import { assertWhole, foldManifest } from './fold-manifest.js'
 import { planPrune, type PrunePlan } from './plan.js'
 
-type Removal = Pick<Tidied, 'removedBytes' | 'deferredBytes' | 'deferredObjects' | 'deferredFor'>
+type Removal = Pick<Tidied, 'removedBytes' | 'deferredBytes' | 'deferredObjects' | 'deferredFor' | 'refused'>
 
 export interface PruneRequest {
   readonly machine: string
@@ -210,7 +210,7 @@ class PruneRun {
       return tidied
     } catch (error) {
       if (!(error instanceof RefpointError)) throw error
-      return { removedBytes: 0, deferredBytes: 0, deferredObjects: 0, deferredFor: [error.message] }
+      return { removedBytes: 0, deferredBytes: 0, deferredObjects: 0, deferredFor: [error.message], refused: true }
     }
   }
 
@@ -221,7 +221,7 @@ class PruneRun {
     removals: readonly Removal[],
   ): PruneReport {
     const last = removals.at(-1)
-    for (const why of last?.deferredFor ?? []) {
+    for (const why of last?.refused === true ? last.deferredFor : []) {
       const message = `not everything that nobody needs could be removed: ${why}; the next prune or backup does it`
       this.#tell({ type: 'warning', machine: this.#request.machine, message })
     }
