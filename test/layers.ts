@@ -17,6 +17,8 @@ export const layers = {
   nbdcopy: ['nbdcopy', '--version'],
   /** It runs the python3 that comes first, which may lack the system's libnbd module. */
   nbdsh: ['sh', '-c', 'PATH=/usr/bin:$PATH nbdsh -c "print(h.get_version())"'],
+  /** Root and FUSE: an NBD export as a file, below which nbdkit can fail and be slow. */
+  nbdfuse: ['sh', '-c', '[ "$(id -u)" = 0 ] && [ -c /dev/fuse ] && command -v nbdfuse'],
   libnbd: [systemPython, '-c', 'import nbd'],
   nbdkit: ['nbdkit', '--version'],
   fio: ['fio', '--version'],
@@ -26,6 +28,8 @@ export const layers = {
   'mkfs.ext4': ['mkfs.ext4', '-V'],
   /** What `test/qemu/linux-guest/make.sh` makes, in the folder of REFPOINT_LINUX_GUEST. */
   'linux-guest': ['sh', '-c', '[ -e "${REFPOINT_LINUX_GUEST:-node_modules/.cache/linux-guest}/initrd.gz" ]'],
+  /** Root and loop devices: a small file system of our own. */
+  'loop-ext4': ['sh', '-c', '[ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] && command -v mkfs.ext4 && command -v losetup'],
   /** Root, loop devices and mkfs.xfs: a small file system of our own that can clone files and can be full. */
   'loop-xfs': ['sh', '-c', '[ "$(id -u)" = 0 ] && [ -e /dev/loop-control ] && command -v mkfs.xfs && command -v losetup && grep -qw xfs /proc/filesystems'],
 } as const satisfies Record<string, readonly string[]>

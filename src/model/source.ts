@@ -30,6 +30,11 @@ export interface NbdSource {
   readonly refusalHint: string
 }
 
+/** For messages: the path of what is read. */
+export function describeSource(source: Source): string {
+  return source.kind === 'layers' ? (source.layers.at(-1)?.data ?? 'a disk without layers') : source.path
+}
+
 /** Reads a source. One reader is used by one thread, and for one read at a time. */
 export interface SourceReader {
   /** Fills all of `into` with the bytes at `offset`; bytes past the store's end are zeroes. */

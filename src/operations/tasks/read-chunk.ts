@@ -1,6 +1,7 @@
 import type { Chunk } from '../../archive/chunk.js'
 import { ContentSum } from '../../archive/content-sum.js'
 import type { Codec } from '../../compress/codec.js'
+import { RefpointError } from '../../model/errors.js'
 import {
   DIGEST_BLOCK_BYTES,
   DIGEST_BYTES,
@@ -12,7 +13,7 @@ import {
   STATE_UNKNOWN,
   STATE_ZERO,
 } from '../../model/geometry.js'
-import type { Source, SourceReader } from '../../model/source.js'
+import { describeSource, type Source, type SourceReader } from '../../model/source.js'
 import { digestInto } from './digest.js'
 
 /** Kinds of a job's pieces: content to read, whole digest blocks of zeroes, or zeroes within a block that is read. */
@@ -75,7 +76,7 @@ export function* readBlocks(pieces: Float64Array): Generator<number> {
 export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec): Promise<ReadChunk> {
   const blocks = Array.from(readBlocks(job.pieces))
   const chunk = new ChunkBuilder()
-  await readAll(blocks, job.source.sizeBytes, reader)
+  await readAll(blocks, job.source, reader)
   const verdicts = new Map<number, { readonly at: number; readonly zero: boolean; readonly kept: boolean }>()
   blocks.forEach((block, i) => {
     const length = Math.min(DIGEST_BLOCK_BYTES, job.source.sizeBytes - block * DIGEST_BLOCK_BYTES)
@@ -106,16 +107,33 @@ export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec
   return chunk.finish(codec, job, blocks.length * DIGEST_BLOCK_BYTES)
 }
 
-async function readAll(blocks: readonly number[], sizeBytes: number, reader: SourceReader): Promise<void> {
+async function readAll(blocks: readonly number[], source: Source, reader: SourceReader): Promise<void> {
+  const { sizeBytes } = source
   for (let i = 0; i < blocks.length;) {
     let j = i + 1
     while (j < blocks.length && blocks[j] === (blocks[i] ?? 0) + (j - i)) j++
     const offset = (blocks[i] ?? 0) * DIGEST_BLOCK_BYTES
     const length = Math.min((j - i) * DIGEST_BLOCK_BYTES, sizeBytes - offset)
-    const pending = reader.read(blocksBuffer.subarray(i * DIGEST_BLOCK_BYTES, i * DIGEST_BLOCK_BYTES + length), offset)
-    if (pending !== undefined) await pending
+    try {
+      const pending = reader.read(blocksBuffer.subarray(i * DIGEST_BLOCK_BYTES, i * DIGEST_BLOCK_BYTES + length), offset)
+      if (pending !== undefined) await pending
+    } catch (error) {
+      throw unreadable(source, offset, length, error)
+    }
     i = j
   }
+}
+
+/** The system says only that a read failed: where it was tells which disk to look at. What is in words already stays. */
+function unreadable(source: Source, offset: number, length: number, error: unknown): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (error instanceof RefpointError || typeof code !== 'string') return error
+  const path = describeSource(source)
+  return new RefpointError('io', `${path} can't be read at bytes ${offset} to ${offset + length} of the disk (${code})`, {
+    hint: 'Nothing was committed. See dmesg for what the disk below says, and save what is on it.',
+    cause: error,
+    fields: { path, offset, length, system: code },
+  })
 }
 
 function isZero(bytes: Uint8Array): boolean {

@@ -218,7 +218,7 @@ export async function resolveFolder(folder: string): Promise<string> {
   try {
     return await realpath(folder)
   } catch (error) {
-    throw new RefpointError('tracker', `${folder} is not a tracked disk: ${(error as Error).message}`, { cause: error })
+    throw new RefpointError('tracker', `the tracked disk ${folder} can't be opened: ${(error as Error).message}`, { cause: error })
   }
 }
 

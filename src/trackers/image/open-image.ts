@@ -40,7 +40,7 @@ export function openImage(name: string, { path, format }: ImageStore): OpenImage
   try {
     const stats = fstatSync(fd, { bigint: true })
     const size = sizeOf(stats, name, path)
-    const foreign = format === 'raw' ? undefined : foreignFormat(fd)
+    const foreign = format === 'raw' ? undefined : attempt(name, path, () => foreignFormat(fd))
     if (foreign !== undefined) throw foreignImage(name, path, foreign)
     const rdev = size.device === undefined ? undefined : stats.rdev
     return { name, fd, exclusive, identity: { path, dev: stats.dev, ino: stats.ino, rdev }, ...size }
@@ -86,6 +86,7 @@ const refusals: Readonly<Record<string, readonly [what: string, hint: string]>> 
   ENOENT: ['is not there', 'Check the path in the configuration; a volume may have to be activated first.'],
   EACCES: ['may not be read by this user', 'Run as root, or as a user who may read it (group "disk" for devices).'],
   EPERM: ['may not be read by this user', 'Run as root, or as a user who may read it (group "disk" for devices).'],
+  EIO: ["can't be read (EIO)", 'See dmesg for what the disk below says, and save what is on it.'],
   ENXIO: ['has no device behind it', 'Check that the disk is attached.'],
 }
 
