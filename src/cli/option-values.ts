@@ -17,6 +17,13 @@ export function durationValue(text: string): number {
   throw new RefpointError('usage', `"${text}" is no time`, { hint: `It is ${durationExamples}.` })
 }
 
+/** A whole number from 1 on. @throws RefpointError `usage` */
+export function countValue(text: string): number {
+  const count = Number(text)
+  if (/^\d{1,9}$/.test(text) && count > 0) return count
+  throw new RefpointError('usage', `"${text}" is no number from 1 on`, { hint: 'Say a whole number, such as 7.' })
+}
+
 /** `host:port` or a port of 127.0.0.1; whether the host is allowed is the server's question. */
 export function tcpValue(text: string): ServeAddress {
   const match = /^(?:(.*):)?(\d{1,5})$/.exec(text)

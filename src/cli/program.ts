@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander'
 import type { Context, GlobalOptions } from './context.js'
 import { diskCommand } from './disk.js'
 import type { DiskActions } from './disk-actions.js'
+import { countValue } from './option-values.js'
 import type { Output } from './output.js'
 import { createOutput } from './output.js'
 import { reportError } from './report-error.js'
@@ -149,6 +150,23 @@ function buildProgram(args: readonly string[], options: ProgramOptions, outputFo
     .action(async (machine: string | undefined, _flags: object, command: Command) => {
       const { verifyCommand } = await import('./verify.js')
       await verifyCommand(context(command), machine, command.optsWithGlobals())
+    })
+
+  add(new Command('copy'))
+    .description('bring points into another repository, only what is missing there')
+    .argument('[machine...]', 'every machine of the repository when left out')
+    .requiredOption('--to <repository>', 'a folder, or a name among the repositories of the configuration')
+    .addOption(new Option('--last <n>', 'only the newest n points of each machine').argParser(countValue))
+    .addOption(new Option('--by-rules', 'only points that keep in the configuration names').conflicts('last'))
+    .addHelpText(
+      'after',
+      '\nWhat the points build on is copied too. Damage is told, not copied, and the exit status is 13 then.\n' +
+        '\nExamples:\n  refpoint copy --to /mnt/offsite\n  refpoint copy web01 --to offsite --last 7\n' +
+        '  refpoint copy --to offsite --by-rules',
+    )
+    .action(async (machines: string[], _flags: object, command: Command) => {
+      const { copy } = await import('./copy.js')
+      await copy(context(command), machines, command.optsWithGlobals())
     })
 
   add(new Command('salvage'))

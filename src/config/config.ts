@@ -5,6 +5,8 @@ export interface Config {
   /** The file it was read from, absolute. */
   readonly file: string
   readonly repository: { readonly path: string }
+  /** Others, that points are copied to, by name. */
+  readonly otherRepositories: Readonly<Record<string, { readonly path: string }>>
   readonly machines: readonly MachineConfig[]
   /** How many machines are backed up side by side. */
   readonly concurrentMachines: number

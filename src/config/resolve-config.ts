@@ -12,6 +12,7 @@ export function resolveConfig(written: ConfigFile, file: string): Config {
   return {
     file,
     repository: { path: absolute(written.repository.path) },
+    otherRepositories: mapValues(written.repositories ?? {}, ({ path }) => ({ path: absolute(path) })),
     concurrentMachines: defaults.concurrency?.machines ?? 1,
     workers: defaults.compression?.workers ?? 'auto',
     memoryBytes: defaults.memory ?? 64 * 2 ** 20,

@@ -130,12 +130,15 @@ const machine = z.discriminatedUnion('tracker', [
   }),
 ])
 
+const repository = z.preprocess(
+  (value) => (typeof value === 'string' ? { path: value } : value),
+  z.strictObject({ path }, 'a path'),
+)
+
 /** The file as it is written. Messages say what is expected, and are shown as "expected …". */
 export const configSchema = z.strictObject({
-  repository: z.preprocess(
-    (value) => (typeof value === 'string' ? { path: value } : value),
-    z.strictObject({ path }, 'a path'),
-  ),
+  repository,
+  repositories: z.record(name, repository, 'repositories by name').optional(),
   defaults: defaults.optional(),
   notify: notify.optional(),
   metrics: metrics.optional(),

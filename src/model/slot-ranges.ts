@@ -13,6 +13,19 @@ export function joinSlots(ranges: SlotRanges, slots: Iterable<number>): SlotRang
   return joined
 }
 
+/** The same without these slots. */
+export function withoutSlots(ranges: SlotRanges, slots: Iterable<number>): SlotRanges {
+  let left = ranges
+  for (const slot of slots) {
+    if (!inRanges(left, slot)) continue
+    left = left.flatMap(([first, last]) => {
+      if (slot < first || slot > last) return [[first, last] as const]
+      return ([[first, slot - 1], [slot + 1, last]] as const).filter(([from, to]) => from <= to)
+    })
+  }
+  return left
+}
+
 /** Whether a slot is in one of the ranges. */
 export function inRanges(ranges: SlotRanges, slot: number): boolean {
   let low = 0

@@ -17,6 +17,13 @@ export interface MachineRecord {
   readonly host: string
   /** ISO 8601, UTC. */
   readonly createdAt: string
+  /**
+   * The first number that this repository gives by itself. 1, except in a copy: there points keep the numbers that they
+   * have where they were taken, which are all below, and whatever the copy itself has to say has a number from here on.
+   */
+  readonly firstSlot: number
+  /** The repository from which this is copied; null where backups are taken. */
+  readonly copyOf: string | null
 }
 
 export interface OpenMachineOptions {
@@ -28,6 +35,8 @@ export interface OpenMachineOptions {
 }
 
 const limitBytes = 64 * 1024
+/** Of a machine that is no copy. */
+const own = { firstSlot: 1, copyOf: null } as const
 const schema = z.object({
   format: z.literal(1),
   name: z.string(),
@@ -35,6 +44,8 @@ const schema = z.object({
   hostId: z.string(),
   host: z.string(),
   createdAt: z.iso.datetime(),
+  firstSlot: z.int().positive().default(1),
+  copyOf: z.string().nullable().default(null),
 })
 
 /**
@@ -54,14 +65,15 @@ export async function openMachine(
     if (!options.create) throw unknownMachine(repository, name)
     if ((await repository.children(pointsFolder(name))).length > 0) throw recordLost(name)
     const createdAt = new Date().toISOString()
-    const record: MachineRecord = { format: 1, name, uuid: randomUUID(), ...mine, createdAt }
+    const record: MachineRecord = { format: 1, name, uuid: randomUUID(), ...mine, createdAt, ...own }
     if ((await repository.claim(machineRecordName(name), encodeJson(record))) === 'created') return record
     found = await readMachine(repository, name)
     if (found === undefined) throw unknownMachine(repository, name)
   }
-  if (found.hostId === mine.hostId) return found
+  if (found.copyOf !== null && options.adopt !== true) throw isCopy(found, repository)
+  if (found.copyOf === null && found.hostId === mine.hostId) return found
   if (options.adopt !== true) throw otherMachine(found, mine)
-  const adopted: MachineRecord = { ...found, ...mine }
+  const adopted: MachineRecord = { ...found, ...mine, copyOf: null }
   await repository.put(machineRecordName(name), [encodeJson(adopted)])
   return adopted
 }
@@ -110,6 +122,13 @@ function recordLost(name: string): RefpointError {
   return new RefpointError('damaged', `the record of machine '${name}' is missing, and it has points: ${machineRecordName(name)}`, {
     hint: 'Put it back from a copy of the repository. Its points can be listed, verified and restored without it.',
     fields: { machine: name, object: machineRecordName(name) },
+  })
+}
+
+function isCopy(found: MachineRecord, repository: ReadRepository): RefpointError {
+  return new RefpointError('config', `machine '${found.name}' in ${repository.description} is a copy: its backups go elsewhere`, {
+    hint: 'Back up to the repository that is copied. If that one is lost, say --adopt once: then this one takes its place.',
+    fields: { machine: found.name, copyOf: found.copyOf },
   })
 }
 

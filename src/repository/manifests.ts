@@ -14,7 +14,7 @@ import type { AbortedManifest, AuditManifest, FoldManifest, PointManifest, SlotM
 import { inRanges } from '../model/slot-ranges.js'
 import { machineRecordName, manifestPlace, maxSlot, pointName, pointsFolder, revisionName, slotOf } from './layout.js'
 import { readLease } from './lease-record.js'
-import { readMachine } from './machine.js'
+import { type MachineRecord, readMachine } from './machine.js'
 import { isSegment } from './names.js'
 import { readRevision, readSlot } from './read-slot.js'
 import type { ReadRepository } from './repository.js'
@@ -65,9 +65,25 @@ export async function readManifests(repository: ReadRepository, machine: string)
 /** The first slot that was never claimed. `floor` is one that must have been free once: all before it were claimed. */
 export async function findNextSlot(repository: ReadRepository, machine: string, floor = 1): Promise<number> {
   const slots = (await repository.children(pointsFolder(machine))).map((name) => slotOf(name) ?? 0)
-  const next = slots.reduce((highest, slot) => Math.max(highest, slot), floor - 1) + 1
+  const first = Math.max(floor, await firstSlotOf(repository, machine))
+  const next = slots.reduce((highest, slot) => Math.max(highest, slot), first - 1) + 1
   if (next > maxSlot) throw new RefpointError('io', `machine '${machine}' has used up all ${maxSlot} points`)
   return next
+}
+
+/** 1 where the machine's record can't be read: then the slots that there are tell. */
+async function firstSlotOf(repository: ReadRepository, machine: string): Promise<number> {
+  try {
+    return (await readMachine(repository, machine))?.firstSlot ?? 1
+  } catch (error) {
+    if (!(error instanceof RefpointError) || error.code !== 'damaged') throw error
+    return 1
+  }
+}
+
+/** Without the machine's record: a copy's numbers are so high that no other history has them. */
+function guessFirstSlot([first = 1]: readonly number[]): number {
+  return first > maxSlot / 2 ? first : 1
 }
 
 /** One look at a machine's history. */
@@ -96,13 +112,16 @@ class HistoryReading {
       else revisions.push({ slot: place.slot, revision: place.revision })
     }
     slots.sort((a, b) => a - b)
-    const uuid = await this.#uuid()
+    const { uuid, firstSlot } = (await this.#record()) ?? { uuid: undefined, firstSlot: guessFirstSlot(slots) }
+    const nextSlot = Math.max((slots.at(-1) ?? 0) + 1, floor)
     const claimed = await this.#readAll(slots, (slot) => readSlot(this.#repository, this.#machine, slot), (slot) => [
       slot,
       pointName(this.#machine, slot),
     ])
     const fold = claimed.findLast((manifest) => manifest.type === 'fold')
-    const wanted = this.#wantedRevisions(fold, revisions, slots)
+    // What is told of lost or unreadable slots may be of a fold.
+    const foldLost = this.#problems.length > 0 || (firstSlot > 1 && slots.length < nextSlot - firstSlot)
+    const wanted = this.#wantedRevisions(fold, foldLost, revisions, (slot) => slot < firstSlot || slots.includes(slot))
     const revised = await this.#readAll(
       [...wanted],
       ([slot, revision]) => readRevision(this.#repository, this.#machine, slot, revision),
@@ -118,15 +137,14 @@ class HistoryReading {
     const audits = left.filter((manifest) => manifest.type === 'audit').filter((audit) => this.#isInPlace(audit, uuid))
     this.#dropProblemsOf((slot, object) => gone(slot) || (wanted.has(slot) && object === pointName(this.#machine, slot)))
     const known = new Set([...slots, ...wanted.keys()])
-    const nextSlot = Math.max((slots.at(-1) ?? 0) + 1, floor)
-    this.#tellMissing(nextSlot, (slot) => known.has(slot) || gone(slot))
+    this.#tellMissing(firstSlot, nextSlot, (slot) => known.has(slot) || gone(slot))
     this.#tellBrokenParents(points)
     return {
       points,
       aborted,
       audits,
       fold,
-      superseded: fold === undefined ? [] : this.#superseded(fold, slots, revisions, wanted, gone),
+      superseded: foldLost && fold === undefined ? [] : this.#superseded(fold, slots, revisions, wanted, gone),
       problems: this.#problems.toSorted((a, b) => (a.point ?? 0) - (b.point ?? 0)),
       nextSlot,
     }
@@ -135,22 +153,22 @@ class HistoryReading {
   /** Slot to the revision that counts. */
   #wantedRevisions(
     fold: FoldManifest | undefined,
+    foldLost: boolean,
     found: readonly { readonly slot: number; readonly revision: number }[],
-    slots: readonly number[],
+    isNothingYet: (slot: number) => boolean,
   ): ReadonlyMap<number, number> {
     if (fold !== undefined) return new Map(fold.revisions.map(([slot, revision]) => [slot, revision]))
     const highest = new Map<number, number>()
-    // Without any fold a revision is what a prune wrote that never committed, unless the fold is lost or unreadable.
-    const lost = this.#problems.length > 0
+    // Without any fold a revision is what a prune or a copy wrote that never committed, unless the fold is lost.
     for (const { slot, revision } of found) {
-      if (!lost && slots.includes(slot)) continue
+      if (!foldLost && isNothingYet(slot)) continue
       highest.set(slot, Math.max(revision, highest.get(slot) ?? 0))
     }
     return highest
   }
 
   #superseded(
-    fold: FoldManifest,
+    fold: FoldManifest | undefined,
     slots: readonly number[],
     revisions: readonly { readonly slot: number; readonly revision: number }[],
     wanted: ReadonlyMap<number, number>,
@@ -158,7 +176,7 @@ class HistoryReading {
   ): readonly string[] {
     return [
       ...slots
-        .filter((slot) => slot < fold.point && (gone(slot) || wanted.has(slot)))
+        .filter((slot) => fold !== undefined && slot < fold.point && (gone(slot) || wanted.has(slot)))
         .map((slot) => pointName(this.#machine, slot)),
       ...revisions
         .filter(({ slot, revision }) => wanted.get(slot) !== revision)
@@ -176,12 +194,12 @@ class HistoryReading {
     }
   }
 
-  /** The uuid that every manifest must have; without the machine's record they can't be held against it. */
-  async #uuid(): Promise<string | undefined> {
+  /** The machine's record; without it manifests can't be held against its uuid. */
+  async #record(): Promise<MachineRecord | undefined> {
     const object = machineRecordName(this.#machine)
     try {
       const record = await readMachine(this.#repository, this.#machine)
-      if (record !== undefined) return record.uuid
+      if (record !== undefined) return record
       this.#problem(undefined, object, `the record of machine '${this.#machine}' is missing`)
     } catch (error) {
       if (!(error instanceof RefpointError) || error.code !== 'damaged') throw error
@@ -229,9 +247,12 @@ class HistoryReading {
     return false
   }
 
-  /** Slots are claimed one after the other and never given back, so that a gap is a manifest that was lost. */
-  #tellMissing(nextSlot: number, known: (slot: number) => boolean): void {
-    for (let slot = 1; slot < nextSlot; slot += 1) {
+  /**
+   * Slots are claimed one after the other and never given back, so that a gap is a manifest that was lost. Below the
+   * first slot of a copy are the points that were copied, each named by the newest fold.
+   */
+  #tellMissing(firstSlot: number, nextSlot: number, known: (slot: number) => boolean): void {
+    for (let slot = firstSlot; slot < nextSlot; slot += 1) {
       if (known(slot)) continue
       const first = slot
       while (slot + 1 < nextSlot && !known(slot + 1)) slot += 1

@@ -22,6 +22,7 @@ describe('a configuration', () => {
     expect(parseConfig(minimal, '/etc/refpoint/refpoint.yaml')).toEqual({
       file: '/etc/refpoint/refpoint.yaml',
       repository: { path: '/srv/backup' },
+      otherRepositories: {},
       concurrentMachines: 1,
       workers: 'auto',
       notifiers: [],

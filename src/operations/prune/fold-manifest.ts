@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { RefpointError } from '../../model/errors.js'
 import type { AuditManifest, FoldManifest, PointManifest } from '../../model/manifest.js'
-import { inRanges, joinSlots } from '../../model/slot-ranges.js'
+import { inRanges, joinSlots, withoutSlots } from '../../model/slot-ranges.js'
 import type { Manifests } from '../../repository/manifests.js'
 import { foldFeature } from '../../repository/read-slot.js'
 
@@ -18,7 +18,7 @@ export interface FoldManifestInput {
 
 /** What a prune claims its slot with: everything that all prunes up to this one have said, for it counts alone. */
 export function foldManifest({ slot, agent, history, dropped, revisions }: FoldManifestInput): FoldManifest {
-  const [any] = history.points
+  const any = history.points[0] ?? revisions[0]
   if (any === undefined) throw new RangeError('a machine without points has nothing to fold')
   const { fold, audits } = history
   // Earlier folds have nothing more to say, either, nor have audits on which a later point goes on. A burnt slot has: it
@@ -26,7 +26,9 @@ export function foldManifest({ slot, agent, history, dropped, revisions }: FoldM
   const spoken = audits.filter((audit) => isCarriedOn(audit, history.points, new Set(dropped)))
   const done = [...spoken, ...(fold === undefined ? [] : [fold])]
   const settled = done.map(({ point }) => point)
-  const gone = joinSlots(fold?.dropped ?? [], [...dropped, ...settled])
+  // A copy may bring back what had gone.
+  const back = revisions.map(({ point }) => point)
+  const gone = withoutSlots(joinSlots(fold?.dropped ?? [], [...dropped, ...settled]), back)
   const counts = new Map(fold?.revisions)
   for (const { point } of revisions) counts.set(point, slot)
   return {
