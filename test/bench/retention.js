@@ -64,7 +64,7 @@ async function dayOfChanges({ image, size }, day) {
   const random = randomNumbers(day)
   const few = await chooseBlocks(image, Math.ceil(size.blocks / 4), day)
   const files = []
-  for (const [offset, content] of await chooseBlocks(image, Math.ceil(size.blocks / 20), 1000 + day)) {
+  for (const [offset, content] of await chooseBlocks(image, Math.ceil(size.blocks / 14), 1000 + day)) {
     for (let n = 0; n < 16; n += 1) {
       const at = offset + n * content.length
       if (at + content.length > image.sizeBytes) break
