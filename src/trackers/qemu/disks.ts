@@ -86,6 +86,29 @@ export async function findDisks(monitor: Monitor, exclude: readonly string[]): P
   return { disks, warnings }
 }
 
+/**
+ * Makes sure that these nodes still lead to their disk's format through nothing but filters: whoever takes a snapshot,
+ * or ends a block job, puts another image in that place, which the disk's bitmaps do not see.
+ * @throws RefpointError `tracker`
+ */
+export async function assertInPlace(
+  monitor: Monitor,
+  expected: readonly { readonly disk: LiveDisk; readonly above: readonly string[] }[],
+): Promise<void> {
+  const [nodes, graph] = await Promise.all([
+    monitor.ask(nodesReply, 'query-named-block-nodes', { flat: true }),
+    readBlockGraph(monitor),
+  ])
+  const byName = new Map(nodes.map((node) => [node['node-name'], node]))
+  const moved = expected.find(({ disk, above }) => above.some((node) => belowFilters(node, byName, graph) !== disk.node))
+  if (moved === undefined) return
+  const { name } = moved.disk
+  throw new RefpointError('tracker', `disk '${name}' got another image while the checkpoint was taken`, {
+    hint: 'Another program took a snapshot of the machine, or moved the disk. Nothing was committed. Run the backup again.',
+    fields: { store: name },
+  })
+}
+
 function belowFilters(root: string, nodes: ReadonlyMap<string, NodeReply>, graph: BlockGraph): string {
   let node = root
   while (filters.has(nodes.get(node)?.drv ?? '')) node = graph.child(node, 'file') ?? ''

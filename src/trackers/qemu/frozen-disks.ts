@@ -1,7 +1,7 @@
 import { formatBitmapName } from '../bitmaps/names.js'
 import { addArea } from './fleecing-area.js'
 import type { FleecingRoom } from './fleecing-room.js'
-import type { LiveDisk } from './disks.js'
+import { assertInPlace, type LiveDisk } from './disks.js'
 import type { Monitor } from './monitor.js'
 import type { RunNames } from './names.js'
 import { startNbdServer } from './nbd-socket.js'
@@ -42,6 +42,10 @@ export interface FreezeDisksOptions {
  *   5. the previous bitmap is copied, after the instant: the copy tells too much, never too little
  *
  * Were 2 after 4, the next run would miss the writes between them; were 5 before 4, this run would.
+ *
+ * Another program may take a snapshot at any time, or end a block job that moves a disk. `thr` and `cbw` are looked at
+ * once both are there: from then on they move together, so that 4 never leads the guest to an image that it has left;
+ * and again after 5, since bitmaps do not move along.
  */
 export async function freezeDisks(options: FreezeDisksOptions): Promise<Date> {
   const { monitor, names, disks, signal, quiesced } = options
@@ -55,6 +59,8 @@ export async function freezeDisks(options: FreezeDisksOptions): Promise<Date> {
       data: { node: disk.node, name: next.name, granularity: next.granularityBytes, persistent: disk.keepsBitmaps },
     })),
   })
+  const places = disks.map(({ disk }, index) => ({ disk, above: [names.of(index, 'thr'), names.of(index, 'cbw')] }))
+  await assertInPlace(monitor, places)
   await flushAll(options)
   let time = new Date()
   await quiesced(async () => {
@@ -66,6 +72,7 @@ export async function freezeDisks(options: FreezeDisksOptions): Promise<Date> {
     time = new Date()
   })
   await copyBitmaps(monitor, disks)
+  await assertInPlace(monitor, places)
   await exportDisks(options)
   return time
 }

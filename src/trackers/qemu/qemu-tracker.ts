@@ -13,6 +13,7 @@ import { describeMachine } from './machine/describe.js'
 import { runNames } from './names.js'
 import { type Quiesced, whileFrozen } from './guest-freeze.js'
 import { nbdSocketPath } from './nbd-socket.js'
+import { assertRunsHere } from './runs-here.js'
 import { openSession, type Session } from './session.js'
 import { tearDown } from './teardown.js'
 
@@ -112,6 +113,7 @@ class QemuTracker implements Tracker {
     const names = runNames(owner)
     const tag = ownerTag(owner)
     const { prefix } = names
+    await assertRunsHere(monitor)
     const leftovers = await tearDown(monitor, { prefix, tag, qemu })
     await removeBitmaps(monitor, tag, instantsOf(previous))
     const { disks, warnings } = await findDisks(monitor, exclude)

@@ -48,6 +48,8 @@ export const exportsReply = z.array(z.object({ id: z.string(), 'node-name': z.st
 
 export const jobsReply = z.array(z.object({ id: z.string(), status: z.string(), error: z.string().optional() }))
 
+export const statusReply = z.object({ status: z.string() })
+
 export const cpusReply = z.array(z.object({ 'thread-id': z.number() }))
 
 export const objectsReply = z.array(z.object({ name: z.string(), type: z.string() }))

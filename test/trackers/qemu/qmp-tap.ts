@@ -13,8 +13,13 @@ export interface QmpTap {
 /**
  * A socket between an agent and QEMU's monitor that sees each command.
  * @param passed called with a command's number, from 1 on, when it has just been given to QEMU
+ * @param before waited for before a command is given to QEMU
  */
-export async function tapQmp(qmp: string, passed: (number: number, command: string) => void): Promise<QmpTap> {
+export async function tapQmp(
+  qmp: string,
+  passed: (number: number, command: string) => void,
+  before: (command: string) => Promise<void> = async () => {},
+): Promise<QmpTap> {
   const path = join(temporaryFolder(), 'tap.qmp')
   const commands: string[] = []
   const server = createServer((agent) => {
@@ -25,17 +30,20 @@ export async function tapQmp(qmp: string, passed: (number: number, command: stri
     qemu.on('close', () => agent.destroy())
     qemu.pipe(agent)
     let rest = ''
+    let given = Promise.resolve()
     agent.on('data', (bytes) => {
       const lines = (rest + bytes.toString()).split('\n')
       rest = lines.pop() ?? ''
-      for (const line of lines) {
-        const { execute } = JSON.parse(line) as { execute: string }
-        qemu.write(`${line}\n`)
-        if (execute === 'qmp_capabilities') continue
-        commands.push(execute)
-        passed(commands.length, execute)
-      }
+      for (const line of lines) given = given.then(() => give(line))
     })
+    const give = async (line: string): Promise<void> => {
+      const { execute } = JSON.parse(line) as { execute: string }
+      await before(execute)
+      qemu.write(`${line}\n`)
+      if (execute === 'qmp_capabilities') return
+      commands.push(execute)
+      passed(commands.length, execute)
+    }
   })
   await new Promise<void>((resolve) => server.listen(path, resolve))
   onTestFinished(() => void server.close())
