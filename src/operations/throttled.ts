@@ -40,6 +40,6 @@ export function throttledRepository(repository: PruneRepository, throttle: Throt
     put: (name, content, options) => repository.put(name, slowly(content, options?.signal), options),
     claim: (name, bytes) => repository.claim(name, bytes),
     sweep: (prefix) => repository.sweep(prefix),
-    remove: (...names) => repository.remove(...names),
+    remove: (names) => repository.remove(names),
   }
 }

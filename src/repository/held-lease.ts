@@ -91,7 +91,7 @@ export class HeldLease implements Lease {
   /** Storage that refuses to delete keeps the old records, which nobody reads. */
   async #tidyUp(): Promise<void> {
     const older = await listOlder(this.#repository, this.#machine, this.#record.epoch).catch(() => [])
-    for (const name of older) await this.#repository.remove(name).catch(() => undefined)
+    for (const name of older) await this.#repository.remove([name]).catch(() => undefined)
   }
 
   #lose(): void {

@@ -54,7 +54,7 @@ export async function addHold(
   try {
     await lease.assertHeld()
   } catch (error) {
-    await repository.remove(object)
+    await repository.remove([object])
     throw error
   }
 }
@@ -62,7 +62,7 @@ export async function addHold(
 /** Ends all holds of a point that are there now; returns how many. */
 export async function removeHolds(repository: PruneRepository, machine: string, point: number): Promise<number> {
   const held = (await listHolds(repository, machine)).filter((hold) => hold.point === point)
-  for (const { object } of held) await repository.remove(object)
+  await repository.remove(held.map(({ object }) => object))
   return held.length
 }
 

@@ -27,7 +27,7 @@ export async function initRepository(repository: PruneRepository): Promise<InitR
   const names = (await repository.children('')).filter((name) => !harmless.includes(name))
   const foreign = names.filter((name) => !probe.test(name))
   if (foreign.length > 0) throw notEmpty(repository, foreign)
-  for (const name of names) await repository.remove(name)
+  await repository.remove(names)
 
   await tryExclusiveCreation(repository)
   const record: RepositoryRecord = {
@@ -48,7 +48,7 @@ async function tryExclusiveCreation(repository: PruneRepository): Promise<void> 
   const claims = [1, 2, 3].map((number) => repository.claim(name, encodeJson({ claim: number })))
   const outcomes = await Promise.allSettled(claims)
   const late = await Promise.allSettled([repository.claim(name, encodeJson({ claim: 'late' }))])
-  await repository.remove(name).catch(() => undefined)
+  await repository.remove([name]).catch(() => undefined)
   const all = [...outcomes, ...late]
   for (const outcome of all) if (outcome.status === 'rejected') throw outcome.reason
   const created = all.filter((outcome) => outcome.status === 'fulfilled' && outcome.value === 'created').length

@@ -159,7 +159,7 @@ async function take(repository: PruneRepository, machine: string, record: LeaseR
   if ((await repository.claim(name, encodeJson(record))) === 'exists') return false
   const highest = (await listEpochs(repository, machine)).at(-1)
   if (highest === record.epoch) return true
-  await repository.remove(name)
+  await repository.remove([name])
   return false
 }
 

@@ -121,7 +121,7 @@ class HeldPin implements Pin {
     // Whoever can't remove it now leaves it to the next prune, which sees that this process is gone.
     const { nonce } = this.#record
     await this.#repository
-      .remove(pinName(this.#machine, nonce), pinBeatName(this.#machine, nonce))
+      .remove([pinName(this.#machine, nonce), pinBeatName(this.#machine, nonce)])
       .catch(() => undefined)
   }
 
@@ -156,7 +156,7 @@ export async function livePins(
   { before, watch, signal, clock = systemClock, self = currentProcess() }: LivePinsOptions,
 ): Promise<readonly PinRecord[]> {
   const { pins, strayBeats } = await listPins(repository, machine)
-  if (strayBeats.length > 0) await repository.remove(...asNames(strayBeats)).catch(() => undefined)
+  if (strayBeats.length > 0) await repository.remove(strayBeats).catch(() => undefined)
   const judge = async (nonce: string): Promise<readonly PinRecord[]> => {
     const found = await readPin(repository, machine, nonce)
     if (found === undefined) return []
@@ -166,7 +166,7 @@ export async function livePins(
     const alive =
       state === 'alive' || (state === 'unknown' && (!watch || (await moves(repository, machine, record, clock, signal))))
     if (alive) return [record]
-    await repository.remove(pinName(machine, nonce), pinBeatName(machine, nonce)).catch(() => undefined)
+    await repository.remove([pinName(machine, nonce), pinBeatName(machine, nonce)]).catch(() => undefined)
     return []
   }
   return (await Promise.all(pins.map(judge))).flat()
@@ -194,9 +194,4 @@ async function moves(
 function nobodyKnows(nonce: string): PinRecord {
   const holder = { host: 'an unknown host', realm: '', pid: 1, start: '' }
   return { format: 1, nonce, slot: 0, ttlMs: defaultPinTtlMs, holder, command: 'unknown', since: 'an unknown time' }
-}
-
-function asNames(names: readonly string[]): [string, ...string[]] {
-  const [first = '', ...rest] = names
-  return [first, ...rest]
 }

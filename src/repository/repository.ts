@@ -65,5 +65,5 @@ export interface PruneRepository extends WriteRepository {
    * Removes objects durably, in the order given; those that are not there are passed over. Where one can't be removed the
    * rest stays: a later one never goes before an earlier one.
    */
-  remove(name: string, ...more: readonly string[]): Promise<void>
+  remove(names: readonly string[]): Promise<void>
 }

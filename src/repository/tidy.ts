@@ -71,17 +71,11 @@ export async function tidyMachine(
   }
   try {
     // Manifests first: none is ever there without its archive.
-    await removeAll(repository, superseded)
-    await removeAll(repository, orphans.map(({ name }) => name))
+    await repository.remove(names)
   } catch (error) {
     if (!(error instanceof RefpointError) || error.code !== 'io') throw error
     return { ...nothing, deferredObjects: names.length, deferredBytes: bytes, deferredFor: [error.message], refused: true }
   }
   const removed = { removedObjects: names.length, removedBytes: bytes }
   return { ...nothing, ...removed, deferredObjects: 0, deferredBytes: 0, deferredFor: [] }
-}
-
-async function removeAll(repository: PruneRepository, names: readonly string[]): Promise<void> {
-  const [first, ...rest] = names
-  if (first !== undefined) await repository.remove(first, ...rest)
 }

@@ -20,7 +20,7 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
       expect(await repository.stat('a')).toBeUndefined()
       expect(await listed(repository, 'a')).toEqual([])
       expect(await repository.children('a')).toEqual([])
-      await repository.remove('a/b.json')
+      await repository.remove(['a/b.json'])
       expect(await repository.sweep('')).toBe(0)
     })
 
@@ -75,7 +75,7 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
     it('removes many, and passes over those that are not there', async () => {
       const repository = await make()
       for (const name of ['a/1', 'a/2', 'b/1', 'b/2']) await repository.put(name, [])
-      await repository.remove('a/1', 'b/1', 'a/none', 'none/at/all', 'b/2')
+      await repository.remove(['a/1', 'b/1', 'a/none', 'none/at/all', 'b/2'])
       expect(await repository.children('a')).toEqual(['2'])
       expect(await repository.children('b')).toEqual([])
     })
@@ -83,8 +83,8 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
     it('removes for good, once or twice', async () => {
       const repository = await make()
       await repository.put('a/b', [bytes('x')])
-      await repository.remove('a/b')
-      await repository.remove('a/b')
+      await repository.remove(['a/b'])
+      await repository.remove(['a/b'])
       expect(await repository.stat('a/b')).toBeUndefined()
       expect(await repository.claim('a/b', bytes('new'))).toBe('created')
     })
@@ -99,7 +99,7 @@ export function repositoryConformance(name: string, make: () => PruneRepository 
         await expect(repository.stat(bad)).rejects.toMatchObject(usage)
         await expect(repository.put(bad, [bytes('x')])).rejects.toMatchObject(usage)
         await expect(repository.claim(bad, bytes('x'))).rejects.toMatchObject(usage)
-        await expect(repository.remove(bad)).rejects.toMatchObject(usage)
+        await expect(repository.remove([bad])).rejects.toMatchObject(usage)
         if (bad !== '') {
           await expect(repository.children(bad)).rejects.toMatchObject(usage)
           await expect(listed(repository, bad)).rejects.toMatchObject(usage)

@@ -115,7 +115,7 @@ it.each([
       return await repository.claim(name, bytes)
     },
     sweep: (prefix) => repository.sweep(prefix),
-    remove: (...names) => repository.remove(...names),
+    remove: (names) => repository.remove(names),
   }
   await using pool = (await environmentOf(what === 'freeLease' ? failing : repository)).pool
   const environment = { ...(await environmentOf(what === 'freeLease' ? failing : repository)), pool }

@@ -66,7 +66,7 @@ describe(`a power cut (seed ${seed})`, () => {
 
   it('finds a removed object gone once the removal has resolved', async () => {
     const { before, after } = await crashes(
-      (repository) => repository.remove(name),
+      (repository) => repository.remove([name]),
       (repository) => repository.put(name, [content]),
     )
     expect(before).toEqual(new Set(['absent', 'whole']))

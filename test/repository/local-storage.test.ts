@@ -137,7 +137,7 @@ describeWith(['loop-xfs'], 'a local repository on a small file system', () => {
       hint: expect.stringContaining('read-only'),
     })
     await expect(repository.claim('b', bytes('b'))).rejects.toMatchObject({ code: 'io' })
-    await expect(repository.remove('a')).rejects.toMatchObject({ code: 'io' })
+    await expect(repository.remove(['a'])).rejects.toMatchObject({ code: 'io' })
     expect(await repository.read('a', 1)).toEqual(bytes('a'))
   })
 })

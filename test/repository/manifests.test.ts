@@ -85,8 +85,8 @@ describe('manifests', () => {
 
   it('tell a manifest that is missing, and who needs it', async () => {
     const { repository } = await machineWith(5)
-    await repository.remove(pointName('web01', 2))
-    await repository.remove(pointName('web01', 3))
+    await repository.remove([pointName('web01', 2)])
+    await repository.remove([pointName('web01', 3)])
     expect(await told(repository)).toEqual({
       points: [1, 4, 5],
       problems: [
@@ -99,7 +99,7 @@ describe('manifests', () => {
   it('tell strange objects among them, and a machine record that is gone', async () => {
     const { repository } = await machineWith(1)
     await repository.put('machines/web01/points/1.json', [])
-    await repository.remove(machineRecordName('web01'))
+    await repository.remove([machineRecordName('web01')])
     const { points, problems } = await told(repository)
     expect(points).toEqual([1])
     expect(problems).toEqual([

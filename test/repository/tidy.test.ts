@@ -98,7 +98,7 @@ describe('a history with a fold', () => {
       { point: 2, message: expect.stringContaining('not revision 4') },
       { point: 3, message: expect.stringContaining('parent') },
     ])
-    await repository.remove(object)
+    await repository.remove([object])
     expect((await readManifests(repository, 'web01')).problems).toMatchObject([
       { point: 2, message: expect.stringContaining('missing') },
       { point: 3 },
@@ -223,7 +223,7 @@ describe('tidying', () => {
   it('does not take archives without any manifest for leftovers', async () => {
     const { repository, lease } = await machineWith(3)
     for (const name of await repository.children(pointsFolder('web01'))) {
-      await repository.remove(`${pointsFolder('web01')}/${name}`)
+      await repository.remove([`${pointsFolder('web01')}/${name}`])
     }
     await using held = await lease()
     const { manifests, removedObjects } = await tidyMachine(repository, 'web01', held, { watch: false })

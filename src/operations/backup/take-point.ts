@@ -178,7 +178,7 @@ class PointTaker {
     } catch (error) {
       // Whether the slot is ours is not known: nothing may be removed or released, the next run decides.
       if (!(error instanceof RefpointError && error.code === 'commit-unknown')) {
-        await repository.remove(written.archive.name).catch(() => {})
+        await repository.remove([written.archive.name]).catch(() => {})
       }
       throw error
     }

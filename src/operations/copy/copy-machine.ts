@@ -276,7 +276,7 @@ class CopyRun {
   async #discard(group: readonly PointManifest[]): Promise<void> {
     const { repository } = this.#environment.to
     for (const { machine, point, revision = 0, archive } of group) {
-      await repository.remove(revisionName(machine, point, revision), archive.name).catch(() => undefined)
+      await repository.remove([revisionName(machine, point, revision), archive.name]).catch(() => undefined)
     }
   }
 

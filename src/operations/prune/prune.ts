@@ -197,7 +197,7 @@ class PruneRun {
   async #discard(revisions: readonly PointManifest[], slot: number): Promise<void> {
     const { repository } = this.#environment
     for (const { machine, point, archive } of revisions) {
-      await repository.remove(revisionName(machine, point, slot), archive.name).catch(() => undefined)
+      await repository.remove([revisionName(machine, point, slot), archive.name]).catch(() => undefined)
     }
   }
 

@@ -114,7 +114,7 @@ class LocalRepository implements PruneRepository {
     return folder === undefined ? 0 : await doing('clean', folder, () => sweepTemporaries(this.#files, folder))
   }
 
-  async remove(...names: readonly string[]): Promise<void> {
+  async remove(names: readonly string[]): Promise<void> {
     let synced: string | undefined
     const sync = async (folder: string): Promise<void> =>
       doing('remove', folder, () => this.#files.syncFolder(folder).catch(unlessMissing))

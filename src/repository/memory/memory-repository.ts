@@ -64,7 +64,7 @@ export function memoryRepository(): PruneRepository {
       checkPrefix(prefix)
       return 0
     },
-    async remove(...names) {
+    async remove(names) {
       for (const name of names) checkName(name)
       for (const name of names) objects.delete(name)
     },
