@@ -145,20 +145,7 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'swtpm'], 'what a machine keeps 
     await mkdir(state)
     await writeFile(variables, Buffer.alloc(256 * 1024, 0x5a))
     await writeFile(join(folder, 'code.fd'), Buffer.alloc(256 * 1024, 0xf4))
-    const socket = join(folder, 'swtpm.sock')
-    const pidFile = join(folder, 'swtpm.pid')
-    await execa('swtpm', [
-      ...['socket', '--tpm2', '--tpmstate', `dir=${state}`, '--ctrl', `type=unixio,path=${socket}`],
-      ...['--pid', `file=${pidFile}`, '--daemon', '--terminate'],
-    ])
-    const pid = Number(await readFile(pidFile, 'utf8'))
-    onTestFinished(() => {
-      try {
-        process.kill(pid, 'SIGKILL')
-      } catch {
-        // It ends with its QEMU.
-      }
-    })
+    const socket = await startSwtpm(folder, state)
     const machine = await QemuProcess.start({
       folder,
       args: [
@@ -195,20 +182,7 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'swtpm'], 'what a machine keeps 
     const [state, linked] = [join(folder, 'state'), join(folder, 'linked')]
     await mkdir(state)
     await symlink(state, linked)
-    const socket = join(folder, 'swtpm.sock')
-    const pidFile = join(folder, 'swtpm.pid')
-    await execa('swtpm', [
-      ...['socket', '--tpm2', '--tpmstate', `dir=${linked}`, '--ctrl', `type=unixio,path=${socket}`],
-      ...['--pid', `file=${pidFile}`, '--daemon', '--terminate'],
-    ])
-    const pid = Number(await readFile(pidFile, 'utf8'))
-    onTestFinished(() => {
-      try {
-        process.kill(pid, 'SIGKILL')
-      } catch {
-        // It ends with its QEMU.
-      }
-    })
+    const socket = await startSwtpm(folder, linked)
     const machine = await QemuProcess.start({
       folder,
       args: [
@@ -276,6 +250,25 @@ describeWith(['qemu-system-x86_64', 'qemu-img'], 'a machine as QEMU tells it', (
     expect(warnings).toEqual([expect.stringContaining(`process ${machine.pid} does not listen on ${other.qmpPath}`)])
   })
 })
+
+/** A TPM with its state in a folder, until the test ends; returns its socket. */
+async function startSwtpm(folder: string, state: string): Promise<string> {
+  const socket = join(folder, 'swtpm.sock')
+  const pidFile = join(folder, 'swtpm.pid')
+  await execa('swtpm', [
+    ...['socket', '--tpm2', '--tpmstate', `dir=${state}`, '--ctrl', `type=unixio,path=${socket}`],
+    ...['--pid', `file=${pidFile}`, '--daemon', '--terminate'],
+  ])
+  const pid = Number(await readFile(pidFile, 'utf8'))
+  onTestFinished(() => {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch {
+      // It ends with its QEMU.
+    }
+  })
+  return socket
+}
 
 async function written(path: string, wanted: RegExp): Promise<void> {
   for (;;) {
