@@ -25,8 +25,9 @@ export function planBitmaps(
     const since = previous?.changeIds[disk.name]
     if (since === undefined) return { disk, next, previous: undefined }
     try {
-      const name = answering(parseBitmapChangeId(since), disk, tag)
-      const frozen = `${name}-frozen`
+      const changeId = parseBitmapChangeId(since)
+      const name = answering(changeId, disk, tag)
+      const frozen = formatBitmapName({ owner: tag, instant: changeId.instant, frozen: true })
       return { disk, next, previous: { name, frozen } }
     } catch (error) {
       if (error instanceof ChangeIdExpired) return { disk, next, previous: undefined }

@@ -1,4 +1,3 @@
-import { formatBitmapName } from '../bitmaps/names.js'
 import { addArea } from './fleecing-area.js'
 import type { FleecingRoom } from './fleecing-room.js'
 import { assertInPlace, type LiveDisk } from './disks.js'
@@ -132,9 +131,3 @@ async function exportDisks({ monitor, qemu, names, disks }: FreezeDisksOptions):
     await monitor.do('block-export-add', { type: 'nbd', id: back, 'node-name': disk.backing, name: back, writable: false })
   }
 }
-
-/** The names of a disk's bitmaps in one run. */
-export function frozenName(owner: string, instant: string): string {
-  return formatBitmapName({ owner, instant, frozen: true })
-}
-
