@@ -112,10 +112,10 @@ async function begin(
   { owner, previous, granularityBytes }: OfflineCheckpointOptions,
 ): Promise<ReadonlyMap<string, string>> {
   const changeIds = new Map<string, string>()
-  const added = open.disks.filter(keepsBitmaps).map(({ store, node, sizeBytes }) => {
+  const added = open.disks.filter(keepsBitmaps).map(({ store, node, sizeBytes, below }) => {
     const granularity = granularityBytes ?? defaultGranularityBytes(sizeBytes)
     const instant = newInstant()
-    changeIds.set(store, formatBitmapChangeId({ instant, granularityBytes: granularity, sizeBytes }))
+    changeIds.set(store, formatBitmapChangeId({ instant, granularityBytes: granularity, sizeBytes, below }))
     const name = formatBitmapName({ owner: ownerTag(owner), instant, frozen: false })
     return { type: 'block-dirty-bitmap-add', data: { node, name, granularity, persistent: true } }
   })

@@ -51,7 +51,7 @@ export class OfflineStore implements CheckpointStore, AsyncDisposable {
     }
     const asked = parseBitmapChangeId(since)
     const name = formatBitmapName({ owner: ownerTag, instant: asked.instant, frozen: false })
-    assertAnswerable(asked, disk.bitmaps.get(name), disk.sizeBytes)
+    assertAnswerable(asked, disk.bitmaps.get(name), disk)
     const context = dirtyBitmapContext(name)
     return dirtyRanges(await this.#client(context), context, disk.sizeBytes, options)
   }

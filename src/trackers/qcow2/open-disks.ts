@@ -1,4 +1,5 @@
 import { RefpointError } from '../../model/errors.js'
+import { type BackingLayer, fingerprintChain } from '../bitmaps/backing-chain.js'
 import { type BitmapState, parseBitmapChangeId } from '../bitmaps/change-id.js'
 import { ownerTag, parseBitmapName } from '../bitmaps/names.js'
 import type { Owner } from '../tracker.js'
@@ -17,6 +18,8 @@ export interface OpenDisk {
   readonly node: string
   readonly image: CheckedImage
   readonly sizeBytes: number
+  /** `fingerprintChain` of what is below its image, from before it was opened. */
+  readonly below: string
   /** As they were when it was opened, by name. */
   readonly bitmaps: ReadonlyMap<string, BitmapState>
 }
@@ -39,7 +42,11 @@ export class OpenDisks implements AsyncDisposable {
    * @throws RefpointError `locked` when somebody has one open, `tracker` when one can't be opened.
    */
   static async open(images: Readonly<Record<string, PinnedImage>>, signal: AbortSignal): Promise<OpenDisks> {
-    const checked = Object.entries(images).map(([store, pin]) => ({ store, image: checkPinnedImage(store, pin) }))
+    const checked: Pick<OpenDisk, 'store' | 'image' | 'below'>[] = []
+    for (const [store, pin] of Object.entries(images)) {
+      const image = checkPinnedImage(store, pin)
+      checked.push({ store, image, below: await fingerprintChain(layersBelow(pin)) })
+    }
     for (const { store, image } of checked) await assertRoomForBitmaps(store, image)
     const daemon = await StorageDaemon.start(ownerOf(Object.values(images)), signal)
     try {
@@ -104,19 +111,23 @@ function instantOf(changeId: string): string[] {
   }
 }
 
+function layersBelow({ backing }: PinnedImage): BackingLayer[] {
+  return backing === undefined ? [] : [{ format: backing.format, path: backing.path }, ...layersBelow(backing)]
+}
+
 function nodeName(index: number): string {
   return `disk${index}`
 }
 
 async function look(
   daemon: StorageDaemon,
-  disks: readonly Pick<OpenDisk, 'store' | 'node' | 'image'>[],
+  disks: readonly Pick<OpenDisk, 'store' | 'node' | 'image' | 'below'>[],
 ): Promise<readonly OpenDisk[]> {
   const nodes = readNodes(await daemon.execute('query-named-block-nodes', { flat: true }))
-  return disks.map(({ store, node, image }) => {
+  return disks.map(({ store, node, image, below }) => {
     const info = nodes.get(node)
     if (info === undefined) throw new RefpointError('tracker', `qemu-storage-daemon lost the image of store ${store}`)
-    return { store, node, image, ...info }
+    return { store, node, image, below, ...info }
   })
 }
 

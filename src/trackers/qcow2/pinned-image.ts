@@ -93,6 +93,14 @@ function checkBacking(
       'It was changed since the machine was last seen. Start the machine once and back it up, or correct the configuration.',
     )
   }
+  const format = named.format === 'file' || named.format === 'host_device' ? 'raw' : named.format
+  if (format !== undefined && format !== pinned.format) {
+    throw refuse(
+      `takes its backing file ${named.name} for a ${format} image, and ${pinned.format} was expected`,
+      `The guest reads something else from it then. 'qemu-img rebase -u -F ${pinned.format} -b ${named.name} ${path}' ` +
+        'sets it right; or start the machine once and back it up, or correct the configuration.',
+    )
+  }
 }
 
 function isSame(one: string, other: string): boolean {

@@ -47,7 +47,7 @@ export function answering(since: BitmapChangeId, disk: LiveDisk, tag: string): s
     const why = `QEMU keeps no dirty bitmap for ${disk.format} images when it ends, and has been started since that point`
     throw new ChangeIdExpired('unknown', why)
   }
-  assertAnswerable(since, bitmap, disk.sizeBytes)
+  assertAnswerable(since, bitmap, disk)
   return name
 }
 

@@ -1,7 +1,10 @@
 import { RefpointError } from '../../model/errors.js'
 import type { BitmapState } from '../bitmaps/change-id.js'
+import { fingerprintBelow } from './backing-layers.js'
 import { type BlockGraph, readBlockGraph } from './block-graph.js'
+import { openFilesOf } from './machine/open-images.js'
 import type { Monitor } from './monitor.js'
+import type { QemuIdentity } from './qemu-process.js'
 import { type BitmapReply, devicesReply, nodesReply, type NodeReply } from './replies.js'
 import { storeNames } from './store-names.js'
 
@@ -21,6 +24,8 @@ export interface LiveDisk {
   readonly keepsBitmaps: boolean
   /** Undefined when it has none. */
   readonly backing: string | undefined
+  /** `fingerprintChain` of what is below its image. */
+  readonly below: string
   /** File name of the image as QEMU has it: possibly relative to its working folder, or a URI. */
   readonly imageFile: string
   readonly bitmaps: ReadonlyMap<string, BitmapState>
@@ -50,13 +55,18 @@ const firmware = /^cfi\.pflash/
  * Finds the disks that a guest can write, other than `exclude`. Empty drives, read-only ones and firmware are none.
  * @throws RefpointError `config` when `exclude` names a disk that is not there, `tracker` when there is none at all.
  */
-export async function findDisks(monitor: Monitor, exclude: readonly string[]): Promise<FoundDisks> {
-  const [devices, nodes, graph] = await Promise.all([
+export async function findDisks(
+  { monitor, qemu }: { readonly monitor: Monitor; readonly qemu: QemuIdentity },
+  exclude: readonly string[],
+): Promise<FoundDisks> {
+  const [devices, nodes, graph, open] = await Promise.all([
     monitor.ask(devicesReply, 'query-block'),
     monitor.ask(nodesReply, 'query-named-block-nodes', { flat: true }),
     readBlockGraph(monitor),
+    openFilesOf(qemu.pid).catch(() => undefined),
   ])
   const byName = new Map(nodes.map((node) => [node['node-name'], node]))
+  const view = { nodes: byName, graph, open, folder: qemu.folder ?? '/' }
   const warnings = await unseenDisks(monitor)
   const names = storeNames(devices)
   const disks: LiveDisk[] = []
@@ -74,7 +84,8 @@ export async function findDisks(monitor: Monitor, exclude: readonly string[]): P
     if (node === undefined) throw new RefpointError('tracker', `QEMU does not tell what is below disk '${name}'`)
     // A node higher up may describe itself with all that is below it.
     const imageFile = byName.get(graph.lowest(node['node-name']))?.file ?? ''
-    disks.push(diskOf({ name, device: qdev, root, imageFile }, node, graph))
+    const below = await fingerprintBelow(node['node-name'], view)
+    disks.push(diskOf({ name, device: qdev, root, imageFile, below }, node, graph))
   }
   assertKnown(exclude, names)
   assertEachOnce(disks)
@@ -116,7 +127,7 @@ function belowFilters(root: string, nodes: ReadonlyMap<string, NodeReply>, graph
 }
 
 function diskOf(
-  found: Pick<LiveDisk, 'name' | 'device' | 'root' | 'imageFile'>,
+  found: Pick<LiveDisk, 'name' | 'device' | 'root' | 'imageFile' | 'below'>,
   node: NodeReply,
   graph: BlockGraph,
 ): LiveDisk {

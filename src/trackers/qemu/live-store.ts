@@ -37,7 +37,7 @@ export class LiveStore implements CheckpointStore {
     const { disk, next } = planned
     this.name = disk.name
     this.sizeBytes = disk.sizeBytes
-    this.changeId = formatBitmapChangeId({ ...next, sizeBytes: disk.sizeBytes })
+    this.changeId = formatBitmapChangeId({ ...next, sizeBytes: disk.sizeBytes, below: disk.below })
     this.source = { kind: 'nbd', sizeBytes: disk.sizeBytes, path: socket, exportName, refusalHint }
     this.#planned = planned
     this.#tag = tag

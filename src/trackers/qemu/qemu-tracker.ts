@@ -58,7 +58,7 @@ class QemuTracker implements Tracker {
 
   async stores(): Promise<readonly StoreInfo[]> {
     await using session = await this.#open(anySignal)
-    const { disks } = await findDisks(session.monitor, this.#options.exclude)
+    const { disks } = await findDisks(session, this.#options.exclude)
     return disks.map(({ name, sizeBytes }) => ({ name, sizeBytes, logicalBlockBytes: 512 }))
   }
 
@@ -116,7 +116,7 @@ class QemuTracker implements Tracker {
     await assertRunsHere(monitor)
     const leftovers = await tearDown(monitor, { prefix, tag, qemu })
     await removeBitmaps(monitor, tag, instantsOf(previous))
-    const { disks, warnings } = await findDisks(monitor, exclude)
+    const { disks, warnings } = await findDisks(session, exclude)
     const described = await describeMachine(monitor.client, this.#options.qmp)
     const room = await findRoom(fleecing, disks, qemu)
     const { folder } = room

@@ -25,11 +25,13 @@ describe('names of bitmaps', () => {
 })
 
 describe('change IDs of bitmaps', () => {
-  const since = { instant: '0123456789abcdef', granularityBytes: 8192, sizeBytes: 1024 * gib }
+  const since = { instant: '0123456789abcdef', granularityBytes: 8192, sizeBytes: 1024 * gib, below: 'none' }
   const state = { granularityBytes: 8192, recording: true, inconsistent: false }
 
   it('come back as they were', () => {
-    expect(parseBitmapChangeId(formatBitmapChangeId(since))).toEqual(since)
+    for (const below of ['none', 'unknown', '0123456789abcdef']) {
+      expect(parseBitmapChangeId(formatBitmapChangeId({ ...since, below }))).toEqual({ ...since, below })
+    }
   })
 
   it.each(['', 'bitmap', 'bitmap:0:8192:1', `bitmap:${since.instant}:0:1`, 'b5b1f5ee-0000-4000-8000-000000000001:1:0'])(
@@ -40,17 +42,21 @@ describe('change IDs of bitmaps', () => {
   )
 
   it('are answered only by exactly that bitmap, recording all the while', () => {
-    expect(() => assertAnswerable(since, state, since.sizeBytes)).not.toThrow()
+    expect(() => assertAnswerable(since, state, since)).not.toThrow()
     const cases = [
-      [state, since.sizeBytes + 512, 'resized'],
-      [undefined, since.sizeBytes, 'unknown'],
-      [{ ...state, inconsistent: true, recording: false }, since.sizeBytes, 'inconsistent'],
-      [{ ...state, recording: false }, since.sizeBytes, 'inconsistent'],
-      [{ ...state, granularityBytes: 65_536 }, since.sizeBytes, 'inconsistent'],
+      [state, { ...since, sizeBytes: since.sizeBytes + 512 }, 'resized'],
+      [undefined, since, 'unknown'],
+      [{ ...state, inconsistent: true, recording: false }, since, 'inconsistent'],
+      [{ ...state, recording: false }, since, 'inconsistent'],
+      [{ ...state, granularityBytes: 65_536 }, since, 'inconsistent'],
+      [state, { ...since, below: '0123456789abcdef' }, 'other-disk'],
+      [state, { ...since, below: 'unknown' }, 'untracked'],
     ] as const
-    for (const [bitmap, sizeBytes, reason] of cases) {
-      expect(() => assertAnswerable(since, bitmap, sizeBytes)).toThrow(expect.objectContaining({ reason }))
+    for (const [bitmap, disk, reason] of cases) {
+      expect(() => assertAnswerable(since, bitmap, disk)).toThrow(expect.objectContaining({ reason }))
     }
+    const unsure = { ...since, below: 'unknown' }
+    expect(() => assertAnswerable(unsure, state, unsure)).toThrow(expect.objectContaining({ reason: 'untracked' }))
   })
 })
 

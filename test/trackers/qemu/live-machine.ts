@@ -53,8 +53,8 @@ export class LiveMachine {
     this.#qemu = await QemuProcess.start({ folder: this.folder, args, runs: this.#runs })
   }
 
-  tracker(overrides: Partial<QemuTrackerOptions> = {}): Tracker {
-    return createQemuTracker({
+  options(overrides: Partial<QemuTrackerOptions> = {}): QemuTrackerOptions {
+    return {
       qmp: this.qmp,
       agent: undefined,
       exclude: [],
@@ -62,7 +62,11 @@ export class LiveMachine {
       granularityBytes: undefined,
       waitMs: 60_000,
       ...overrides,
-    })
+    }
+  }
+
+  tracker(overrides: Partial<QemuTrackerOptions> = {}): Tracker {
+    return createQemuTracker(this.options(overrides))
   }
 }
 

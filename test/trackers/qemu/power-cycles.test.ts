@@ -220,4 +220,25 @@ describeWith(['qemu-system-x86_64', 'qemu-storage-daemon', 'qemu-img', 'qemu-io'
     expect(await machine.restart()).toBeUndefined()
     await cycles.back()
   }, 120_000)
+
+  it('is compared, and right, when what is below a disk was changed while it was off', async () => {
+    const cycles = await PowerCycles.start('images: auto')
+    const { machine, scene } = cycles
+    await cycles.write()
+    await cycles.back()
+    await machine.qemu.quit()
+    await execa('qemu-io', ['-f', 'qcow2', '-c', 'write -P 98 4M 64k', scene.path('base.qcow2')])
+    expect(modes(await cycles.back())).toMatchObject({ root: compared('backing file was written to'), data: tracked(1) })
+    expect(modes(await cycles.back())).toMatchObject({ root: tracked(2), data: tracked(2) })
+    // Another one, which nothing vouches for until the machine has run on it.
+    await execa('cp', [scene.path('base.qcow2'), scene.path('other.qcow2')])
+    await execa('qemu-io', ['-f', 'qcow2', '-c', 'write -P 97 3M 64k', scene.path('other.qcow2')])
+    await execa('qemu-img', ['rebase', '-u', '-F', 'qcow2', '-b', scene.path('other.qcow2'), scene.path('root.img')])
+    expectTold(await scene.run(['backup']), 14, /root\.img has the backing file .*other\.qcow2/, /was expected/)
+    await machine.restart()
+    expect(modes(await cycles.back())).toMatchObject({ root: compared('replaced since that point'), data: tracked(3) })
+    await machine.qemu.quit()
+    expect(modes(await cycles.back())).toMatchObject({ root: tracked(4), data: tracked(4) })
+    await cycles.expectAllPoints()
+  }, 120_000)
 })

@@ -2,6 +2,7 @@ import { ChangeIdExpired } from '../../../model/errors.js'
 import { answering } from '../disk-bitmaps.js'
 import type { LiveDisk } from '../disks.js'
 import type { BlockDevice } from '../machine/block-devices.js'
+import { UNKNOWN_BELOW } from '../../bitmaps/backing-chain.js'
 import { parseBitmapChangeId } from '../../bitmaps/change-id.js'
 import type { Finding } from '../../doctor.js'
 import type { ReferencePoint } from '../../../model/reference-point.js'
@@ -11,7 +12,7 @@ export function examineDisks(
   disks: readonly LiveDisk[],
   { tag, previous }: { readonly tag: string | undefined; readonly previous: ReferencePoint | undefined },
 ): Finding[] {
-  return disks.flatMap((disk) => [whatItIs(disk), ...answerable(disk, tag, previous)])
+  return disks.flatMap((disk) => [whatItIs(disk), ...whatIsBelow(disk), ...answerable(disk, tag, previous)])
 }
 
 /** Disks that QEMU has and no point will have, but for empty drives. */
@@ -52,6 +53,21 @@ function whatItIs({ name, format, sizeBytes, imageFile, keepsBitmaps, backing }:
     message: `${image}: tracked while QEMU runs; ${why} keeps no dirty bitmap, so each power-off costs one comparison of all of it`,
     ...(format === 'qcow2' ? { hint: `With the machine shut down: qemu-img amend -o compat=1.1 ${imageFile}` } : {}),
   }
+}
+
+function whatIsBelow({ name, below }: LiveDisk): Finding[] {
+  if (below !== UNKNOWN_BELOW) return []
+  return [
+    {
+      level: 'note',
+      topic: 'disk',
+      store: name,
+      message: `${name}: compared every time: nothing can tell whether what backs it changes`,
+      hint:
+        'Its backing file is not on this host, or of a format in several files, or another file took its place while ' +
+        'QEMU has it open, or is being written to.',
+    },
+  ]
 }
 
 function answerable(disk: LiveDisk, tag: string | undefined, previous: ReferencePoint | undefined): Finding[] {

@@ -26,7 +26,7 @@ export function createQemuDoctor(options: QemuTrackerOptions): Doctor {
     async fix({ owner, previous, signal }) {
       await using session = await openSession({ qmp: options.qmp, waitMs: options.waitMs, signal })
       const { monitor, qemu } = session
-      const { disks } = await findDisks(monitor, options.exclude)
+      const { disks } = await findDisks(session, options.exclude)
       const [tag, prefix, keep] = [ownerTag(owner), ownerPrefix(owner), instantsOf(previous)]
       const folder = await findRoom(options.fleecing, disks, qemu).then(
         (room) => room.folder,
@@ -55,7 +55,7 @@ async function examine(session: Session, options: QemuTrackerOptions, asked: Exa
   }
   say('good', 'version', `QEMU ${major}.${minor}.${micro} runs it (process ${qemu.pid}); 7.2 and newer are supported`)
 
-  const { disks, warnings } = await findDisks(monitor, options.exclude)
+  const { disks, warnings } = await findDisks(session, options.exclude)
   const described = await describeMachine(monitor.client, options.qmp)
   for (const message of warnings) say('problem', 'disk', message)
   findings.push(...examineDisks(disks, { tag, previous }), ...examineOthers(described.disks, disks, options.exclude))
