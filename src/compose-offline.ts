@@ -7,7 +7,7 @@ import type { QemuMachineConfig } from './config/config.js'
 import { RefpointError } from './model/errors.js'
 import { joinTrackers } from './trackers/combined/join-trackers.js'
 import { liveOrOffline, type OfflineMachine } from './trackers/combined/live-or-offline.js'
-import { overlaysOf } from './trackers/qcow2/overlays.js'
+import { findOverlays } from './trackers/qcow2/overlays.js'
 import type { PinnedImage } from './trackers/qcow2/pinned-image.js'
 import { type RecalledMachine, recallMachine } from './trackers/qemu/machine/recall-machine.js'
 import type { CheckpointOptions, Tracker } from './trackers/tracker.js'
@@ -63,10 +63,11 @@ async function findOffline(
     })
   }
   const pinned = images === 'auto' ? pinnedImages(name, exclude, recalled) : images
+  const warnings = images === 'auto' ? refuseOverlays(name, pinned, recalled) : []
   return {
     tracker: await buildOfflineTracker(pinned, granularityBytes),
     files: recalled?.files ?? [],
-    warnings: recalled?.warnings ?? [],
+    warnings: [...(recalled?.warnings ?? []), ...warnings],
   }
 }
 
@@ -82,17 +83,29 @@ function pinnedImages(machine: string, exclude: readonly string[], recalled: Rec
       }
       return { format: known, path, ...(backing === undefined ? {} : { backing }) }
     }, undefined)
-    if (pinned === undefined) continue
-    const [overlay] = overlaysOf(pinned.path)
-    if (overlay !== undefined) {
-      throw unreadable(machine, store, `${overlay} lies over ${pinned.path} now, and the machine may have run on that`)
-    }
-    images[store] = pinned
+    if (pinned !== undefined) images[store] = pinned
   }
   if (Object.keys(images).length > 0) return images
   throw new RefpointError('tracker', `machine '${machine}' had no disk to back up when it last ran`, {
     hint: 'Name its images in the configuration: images: { vda: { path: …, format: qcow2 or raw } }.',
   })
+}
+
+/** A machine that has run on an overlay since wrote to that. Returns what was not looked at, for people. */
+function refuseOverlays(machine: string, images: Images, recalled: RecalledMachine | undefined): string[] {
+  const known = recalled?.disks.flatMap((disk) => disk.images.flatMap(({ path }) => path ?? [])) ?? []
+  const { overlays, limited } = findOverlays(Object.values(images).map(({ path }) => path), known)
+  const [overlay] = overlays
+  if (overlay !== undefined) {
+    const store = Object.entries(images).find(([, { path }]) => path === overlay.below)?.[0] ?? ''
+    const why = `${overlay.path} lies over ${overlay.below} now, and the machine may have run on that`
+    throw unreadable(machine, store, why)
+  }
+  if (!limited) return []
+  return [
+    'not all files around its images were looked at for overlays (external snapshots), since there are so many: if the ' +
+      'machine has run on one since it was last backed up while it ran, this point lacks what it wrote',
+  ]
 }
 
 /** By QEMU's names of drivers; a file or device without a format is what it is. */

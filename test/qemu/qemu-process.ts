@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { rm, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { connectQmp, type QmpClient } from '../../src/qmp/client.js'
+import { nbdSocketPath } from '../../src/trackers/qemu/nbd-socket.js'
 
 export interface QemuOptions {
   /** For sockets and logs; the test's own. */
@@ -58,6 +59,8 @@ export class QemuProcess {
     onTestFinished(async () => {
       child.kill('SIGKILL')
       await endOf(child)
+      // Of a backup that was going on; a run on the next QEMU would remove it, but there is none.
+      if (child.pid !== undefined) await rm(dirname(nbdSocketPath({ pid: child.pid })), { recursive: true, force: true })
     })
     let said = ''
     child.stderr.on('data', (bytes: Buffer) => (said += bytes.toString()))

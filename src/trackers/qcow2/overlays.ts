@@ -1,19 +1,80 @@
-import { closeSync, constants, openSync, readdirSync, realpathSync } from 'node:fs'
+import { closeSync, constants, type Dirent, lstatSync, openSync, readdirSync, realpathSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { readQcow2Header } from './qcow2-header.js'
 
-/** Folders of more files than that are not looked through. */
-const mostFiles = 2000
+/** An image that has another one as its backing file. */
+export interface Overlay {
+  readonly path: string
+  readonly below: string
+}
+
+export interface FoundOverlays {
+  readonly overlays: readonly Overlay[]
+  /** Whether there was more than is looked through. */
+  readonly limited: boolean
+}
+
+/** So many files and folders are looked at, nearest first. */
+const mostEntries = 5000
+/** Folders below that of an image, and below the one above it. */
+const depthBelow = 3
+const depthBeside = 1
 
 /**
- * Images beside `path` that have it as their backing file: whoever took an external snapshot of a machine has made it
- * run on such a one since, and what is below tells nothing of what it wrote.
+ * Images around `paths` that have one of these as their backing file: whoever took an external snapshot of a machine has
+ * made it run on such a one since, and what is below tells nothing of what it wrote. Looks into the folders of `paths`
+ * and of `others` (more images of the machine), below them, and beside them; on their file systems only. An overlay that
+ * lies elsewhere is not found: nothing in an image tells what is over it.
+ * @param paths absolute, without links
  */
-export function overlaysOf(path: string): string[] {
-  const folder = dirname(path)
-  const names = entries(folder)
-  if (names.length > mostFiles) return []
-  return names.map((name) => join(folder, name)).filter((other) => other !== path && backingOf(other) === real(path))
+export function findOverlays(
+  paths: readonly string[],
+  others: readonly string[],
+  { limit = mostEntries } = {},
+): FoundOverlays {
+  const wanted = new Set(paths)
+  const overlays: Overlay[] = []
+  let seen = 0
+  for (const { path } of walk(startsOf([...paths, ...others]))) {
+    seen += 1
+    if (seen > limit) return { overlays, limited: true }
+    const below = backingOf(path)
+    if (below !== undefined && wanted.has(below) && !wanted.has(path)) overlays.push({ path, below })
+  }
+  return { overlays, limited: false }
+}
+
+interface Place {
+  readonly folder: string
+  readonly depth: number
+}
+
+function startsOf(images: readonly string[]): Place[] {
+  const folders = [...new Set(images.map((path) => dirname(path)))]
+  const beside = [...new Set(folders.map((folder) => dirname(folder)))].filter((folder) => dirname(folder) !== folder)
+  return [
+    ...folders.map((folder) => ({ folder, depth: depthBelow })),
+    ...beside.map((folder) => ({ folder, depth: depthBeside })),
+  ]
+}
+
+/** Files, and links that may lead to some; breadth first, each folder once, not into other file systems. */
+function* walk(starts: readonly Place[]): Generator<{ readonly path: string }> {
+  const done = new Map<string, number>()
+  const queue = [...starts]
+  for (let place = queue.shift(); place !== undefined; place = queue.shift()) {
+    const { folder, depth } = place
+    const before = done.get(folder)
+    if (before !== undefined && before >= depth) continue
+    done.set(folder, depth)
+    const device = deviceOf(folder)
+    for (const entry of entries(folder)) {
+      const path = join(folder, entry.name)
+      if (entry.isDirectory()) {
+        if (depth > 0 && deviceOf(path) === device) queue.push({ folder: path, depth: depth - 1 })
+      } else if (before === undefined && (entry.isFile() || entry.isSymbolicLink())) yield { path }
+    }
+  }
 }
 
 function backingOf(path: string): string | undefined {
@@ -21,7 +82,7 @@ function backingOf(path: string): string | undefined {
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
     const backing = readQcow2Header(fd)?.backing
-    return backing === undefined ? undefined : real(resolve(dirname(path), backing.name))
+    return backing === undefined ? undefined : realpathSync(resolve(dirname(path), backing.name))
   } catch {
     return undefined
   } finally {
@@ -29,20 +90,17 @@ function backingOf(path: string): string | undefined {
   }
 }
 
-function real(path: string): string | undefined {
+function deviceOf(path: string): number | undefined {
   try {
-    return realpathSync(path)
+    return lstatSync(path).dev
   } catch {
     return undefined
   }
 }
 
-/** Names of files that are regular, or links that may lead to some. */
-function entries(folder: string): string[] {
+function entries(folder: string): Dirent[] {
   try {
     return readdirSync(folder, { withFileTypes: true })
-      .filter((entry) => entry.isFile() || entry.isSymbolicLink())
-      .map(({ name }) => name)
   } catch {
     return []
   }

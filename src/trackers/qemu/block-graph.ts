@@ -7,7 +7,7 @@ export interface BlockGraph {
   child(node: string, name: string): string | undefined
   /** Who has this node as a child: nodes by their names, devices and exports by theirs. */
   parents(node: string): readonly string[]
-  /** The node at the end of all `file` children: what opened the image. */
+  /** The node at the end of all `file` (or, below blkdebug, `image`) children: what opened the image. */
   lowest(node: string): string
 }
 
@@ -21,7 +21,7 @@ export async function readBlockGraph(monitor: Monitor): Promise<BlockGraph> {
     return edge === undefined ? undefined : names.get(edge.child)
   }
   const lowest = (node: string): string => {
-    const below = child(node, 'file')
+    const below = child(node, 'file') ?? child(node, 'image')
     return below === undefined ? node : lowest(below)
   }
   return {

@@ -122,7 +122,7 @@ export async function assertInPlace(
 
 function belowFilters(root: string, nodes: ReadonlyMap<string, NodeReply>, graph: BlockGraph): string {
   let node = root
-  while (filters.has(nodes.get(node)?.drv ?? '')) node = graph.child(node, 'file') ?? ''
+  while (filters.has(nodes.get(node)?.drv ?? '')) node = graph.child(node, 'file') ?? graph.child(node, 'image') ?? ''
   return node
 }
 

@@ -75,10 +75,16 @@ async function besideImage(disks: readonly LiveDisk[], qemu: QemuIdentity): Prom
     const path = await imagePath(imageFile, qemu.folder ?? '/', open)
     if (path !== null && !path.startsWith('/dev/')) return dirname(path)
   }
-  throw new RefpointError('tracker', 'no disk of the machine is an image file beside which there could be room for fleecing', {
-    hint,
-  })
+  const found = disks.map(({ name, imageFile }) => `${name} is ${imageFile.slice(0, mostOfName)}`)
+  throw new RefpointError(
+    'tracker',
+    `no disk of the machine is a file here, beside which there could be room for fleecing: ${found.join(', ')}`,
+    { hint: `What the guest overwrites during the backup needs a place. ${hint}`, fields: { found } },
+  )
 }
+
+/** Of what QEMU tells of an image, for a message: options in JSON may have any length. */
+const mostOfName = 120
 
 /** All of a disk, and what qcow2 needs besides: tables of 8 and 2 bytes for each 64 KiB, and a few clusters. */
 function mostNeeded(sizeBytes: number): number {

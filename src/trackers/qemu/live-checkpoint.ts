@@ -3,6 +3,7 @@ import type { Checkpoint, MachineFile } from '../tracker.js'
 import { removeAreaFiles } from './fleecing-area.js'
 import type { LiveStore } from './live-store.js'
 import type { Monitor } from './monitor.js'
+import { removeStaleSockets } from './nbd-socket.js'
 import { nodesReply } from './replies.js'
 import type { Session } from './session.js'
 import { tearDown } from './teardown.js'
@@ -65,6 +66,7 @@ export class LiveCheckpoint implements Checkpoint {
       await takeOut(session, { prefix, tag, folder })
     } finally {
       await session[Symbol.asyncDispose]()
+      await removeStaleSockets()
     }
   }
 }

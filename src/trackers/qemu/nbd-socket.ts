@@ -1,9 +1,11 @@
-import { chown, lstat, mkdir, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chown, lstat, mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { RefpointError } from '../../model/errors.js'
 import { listNbdExports } from '../../nbd/client.js'
 import { isRefusal, type Monitor } from './monitor.js'
+import { lockProcess } from './process-lock.js'
 import type { QemuIdentity } from './qemu-process.js'
 import { exportsReply } from './replies.js'
 
@@ -11,7 +13,7 @@ import { exportsReply } from './replies.js'
  * QEMU has one NBD server for all of its exports. That of refpoint listens on a socket whose place is known by QEMU's
  * process, so that a run finds the one that a killed run left, whoever's that was, and can use it.
  */
-export function nbdSocketPath(qemu: QemuIdentity): string {
+export function nbdSocketPath(qemu: Pick<QemuIdentity, 'pid'>): string {
   return join(baseFolder(), `qemu-${qemu.pid}`, 'nbd.sock')
 }
 
@@ -49,6 +51,40 @@ export async function stopNbdServer(monitor: Monitor, qemu: QemuIdentity): Promi
   if ((await monitor.ask(exportsReply, 'query-block-exports')).length > 0) return
   await monitor.do('nbd-server-stop')
   await rm(join(path, '..'), { recursive: true, force: true })
+}
+
+async function staleSockets(): Promise<string[]> {
+  const names = await readdir(baseFolder()).catch((): string[] => [])
+  return names
+    .filter((name) => /^qemu-[1-9]\d*$/.test(name) && !existsSync(`/proc/${name.slice('qemu-'.length)}`))
+    .map((name) => join(baseFolder(), name))
+}
+
+/**
+ * Removes the folders of sockets that QEMU processes left which ended during a backup, whoever's that was. The number of a process may be given to a new QEMU at any moment, and a
+ * run may begin on that: so each goes only under the lock that such a run has to take, while there is no such process,
+ * and nobody listens.
+ */
+export async function removeStaleSockets(): Promise<string[]> {
+  const removed: string[] = []
+  for (const folder of await staleSockets()) {
+    const name = basename(folder)
+    const free = { what: folder, waitMs: 0, signal: new AbortController().signal }
+    const lock = await lockProcess(name, free).catch(() => undefined)
+    if (lock === undefined) continue
+    try {
+      if (existsSync(`/proc/${name.slice('qemu-'.length)}`) || (await answers(join(folder, 'nbd.sock')))) continue
+      // Only what is put there; a folder with anything else in it is not ours.
+      await rm(join(folder, 'nbd.sock'), { force: true })
+      await rmdir(folder)
+      removed.push(folder)
+    } catch {
+      // Somebody else's, or somebody else was faster.
+    } finally {
+      await lock.release()
+    }
+  }
+  return removed
 }
 
 async function answers(path: string): Promise<boolean> {

@@ -12,7 +12,7 @@ import { LiveStore } from './live-store.js'
 import { describeMachine } from './machine/describe.js'
 import { runNames } from './names.js'
 import { type Quiesced, whileFrozen } from './guest-freeze.js'
-import { nbdSocketPath } from './nbd-socket.js'
+import { nbdSocketPath, removeStaleSockets } from './nbd-socket.js'
 import { assertRunsHere } from './runs-here.js'
 import { openSession, type Session } from './session.js'
 import { tearDown } from './teardown.js'
@@ -69,6 +69,7 @@ class QemuTracker implements Tracker {
       return await this.#freeze(session, owner, previous, signal)
     } catch (error) {
       await session[Symbol.asyncDispose]()
+      await removeStaleSockets()
       throw error
     }
   }

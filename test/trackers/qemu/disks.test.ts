@@ -88,4 +88,35 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'the disks of a mach
     await taken[Symbol.asyncDispose]()
     await expectNothingLeft(machine)
   })
+
+  it('given by options in JSON are backed up like others; where none is a file, it is told what to configure', async () => {
+    const folder = temporaryFolder()
+    const qcow2 = await makeImage(join(folder, 'a.qcow2'), 'qcow2', 4 * mib)
+    const raw = await makeImage(join(folder, 'b.raw'), 'raw', 8 * mib)
+    const json = JSON.stringify({ driver: 'qcow2', file: { driver: 'file', filename: qcow2 } }).replaceAll(',', ',,')
+    const part = `driver=raw,node-name=part,offset=1048576,size=4194304,file.driver=file,file.filename=${raw}`
+    for (const args of [
+      ['-drive', `file=json:${json},if=virtio`],
+      ['-blockdev', part, '-device', 'virtio-blk-pci,drive=part,id=part'],
+      ['-blockdev', `driver=blkdebug,node-name=d,image.driver=file,image.filename=${raw}`, '-device', 'virtio-blk-pci,drive=d'],
+    ]) {
+      const machine = await LiveMachine.start(folder, args)
+      const first = await commit(machine.tracker())
+      const [name = ''] = Object.keys(first.changeIds)
+      await using taken = await checkpoint(machine.tracker(), first)
+      expect(await changesOf(taken, name, first)).toEqual([])
+      await taken[Symbol.asyncDispose]()
+      await expectNothingLeft(machine)
+      await machine.qemu.quit()
+    }
+    // QEMU removes the name of what it writes to at once.
+    const machine = await LiveMachine.start(folder, ['-drive', `file=${raw},format=raw,if=virtio,id=vda,snapshot=on`])
+    await expect(checkpoint(machine.tracker())).rejects.toMatchObject({
+      code: 'tracker',
+      message: expect.stringMatching(/vda is \/var\/tmp\/|vda is \/tmp\//),
+      hint: expect.stringContaining('fleecing: { folder: … }'),
+    })
+    const configured = machine.tracker({ fleecing: { folder: join(folder, 'area'), limitBytes: undefined } })
+    expect(await commit(configured)).toMatchObject({ changeIds: { vda: expect.any(String) } })
+  })
 })

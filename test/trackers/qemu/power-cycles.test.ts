@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { execa } from 'execa'
 import { expect, it } from 'vitest'
 import { expectSame, expectTold, expectVerifies, openScene, restoreWithoutRefpoint, type Scene } from '../../bad-days/scene.js'
@@ -215,8 +215,13 @@ describeWith(['qemu-system-x86_64', 'qemu-storage-daemon', 'qemu-img', 'qemu-io'
     expectTold(await scene.run(['backup']), 11, /root\.img is in use/, /elsewhere\.qmp/)
     scene.configure(configuration)
     await machine.qemu.quit()
-    await makeImage(scene.path('root.snapshot'), 'qcow2', 6 * mib, { path: scene.path('root.img'), format: 'qcow2' })
-    expectTold(await scene.run(['backup']), 14, /root\.snapshot lies over .*root\.img/)
+    for (const snapshot of ['root.snapshot', 'snapshots/of today/root']) {
+      const path = scene.path(snapshot)
+      mkdirSync(dirname(path), { recursive: true })
+      await makeImage(path, 'qcow2', 6 * mib, { path: scene.path('root.img'), format: 'qcow2' })
+      expectTold(await scene.run(['backup']), 14, /root.* lies over .*root\.img/, path)
+      rmSync(path)
+    }
     expect(await machine.restart()).toBeUndefined()
     await cycles.back()
   }, 120_000)

@@ -10,6 +10,7 @@ import { describeMachine } from '../machine/describe.js'
 import { planStart } from '../machine/start/rewrite.js'
 import { StartRefused } from '../machine/start/rewriting.js'
 import { ownerPrefix } from '../names.js'
+import { removeStaleSockets } from '../nbd-socket.js'
 import type { QemuTrackerOptions } from '../qemu-tracker.js'
 import { openSession, type Session } from '../session.js'
 import { tearDown } from '../teardown.js'
@@ -37,7 +38,9 @@ export function createQemuDoctor(options: QemuTrackerOptions): Doctor {
       await removeBitmaps(monitor, tag, keep)
       if (folder !== undefined) await removeAreaFiles(folder, prefix)
       const after = await findLeftovers(monitor, { prefix, tag, keep, folder })
-      return before.filter((name) => !after.includes(name))
+      // Of QEMUs that have ended: nobody's in particular, and no harm but clutter, so that only removing them is told.
+      const folders = (await removeStaleSockets()).map((path) => `folder ${path}`)
+      return [...before.filter((name) => !after.includes(name)), ...folders]
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   }
