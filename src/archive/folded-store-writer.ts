@@ -14,8 +14,8 @@ import { TablesWriter } from './tables-writer.js'
 import { GrowableColumn } from './u32-columns.js'
 import { encodeTables, tablesDefect } from './window-tables.js'
 
-/** Content of one data member. */
-const MEMBER_BYTES = 16 * 1024 ** 2
+/** Content of one data member: what waits in memory for its header. */
+const MEMBER_BYTES = 4 * 1024 ** 2
 
 /** Tables that may wait for frames. */
 const WAITING_WINDOWS = 256

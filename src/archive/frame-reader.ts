@@ -65,10 +65,12 @@ export class FrameReader {
     }
   }
 
-  /** Stored bytes of consecutive frames, in one read. */
-  async storedBytes(first: number, count: number): Promise<Uint8Array> {
+  /** Reads the stored bytes of consecutive frames, at once, to the start of `into`. */
+  async readStored(first: number, count: number, into: Uint8Array): Promise<void> {
     const offset = this.frames.offsetOf(first)
-    return this.#stored(offset, this.frames.offsetOf(first + count) - offset)
+    const bytes = this.frames.offsetOf(first + count) - offset
+    if (bytes > into.length) throw new RangeError(`no room for ${bytes} bytes in ${into.length}`)
+    await this.#ranges.readInto(into.subarray(0, bytes), offset)
   }
 
   /** The member whose header frame is `headerFrame`, with `count` payload frames; its name must be `name`. */

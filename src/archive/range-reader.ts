@@ -9,6 +9,8 @@ export interface RangeReader {
   readonly description: string
   /** Exactly `length` bytes from `offset` on; a new array. Throws `damaged` when the object is shorter, else `io`. */
   read(offset: number, length: number): Promise<Uint8Array>
+  /** The same into memory that is there already: all of `into` is filled. */
+  readInto(into: Uint8Array, offset: number): Promise<void>
   close(): Promise<void>
 }
 
@@ -25,21 +27,25 @@ export async function openRanges(location: ObjectLocation): Promise<RangeReader>
     }
     throw new RefpointError('io', `archive ${path} can not be opened: ${String(cause)}`, { cause })
   }
+  const readInto = async (into: Uint8Array, offset: number): Promise<void> => {
+    let done = 0
+    while (done < into.length) {
+      const { bytesRead } = await file.read(into, done, into.length - done, offset + done).catch((cause: unknown) => {
+        throw new RefpointError('io', `archive ${path} can not be read: ${String(cause)}`, { cause })
+      })
+      if (bytesRead === 0) throw shorter(path, offset + into.length)
+      done += bytesRead
+    }
+  }
   return {
     bytes,
     description: path,
     async read(offset, length) {
       const into = new Uint8Array(length)
-      let done = 0
-      while (done < length) {
-        const { bytesRead } = await file.read(into, done, length - done, offset + done).catch((cause: unknown) => {
-          throw new RefpointError('io', `archive ${path} can not be read: ${String(cause)}`, { cause })
-        })
-        if (bytesRead === 0) throw shorter(path, offset + length)
-        done += bytesRead
-      }
+      await readInto(into, offset)
       return into
     },
+    readInto,
     close: () => file.close(),
   }
 }
@@ -52,6 +58,10 @@ function sharedRanges(buffer: SharedArrayBuffer, bytes: number): RangeReader {
     async read(offset, length) {
       if (offset + length > bytes) throw shorter(description, offset + length)
       return new Uint8Array(buffer, offset, length).slice()
+    },
+    async readInto(into, offset) {
+      if (offset + into.length > bytes) throw shorter(description, offset + into.length)
+      into.set(new Uint8Array(buffer, offset, into.length))
     },
     async close() {},
   }

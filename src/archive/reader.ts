@@ -83,15 +83,16 @@ export class ArchiveReader {
   }
 
   /**
-   * Frames as they are stored, in one read, each seen to be one zstd frame of as much content as the seek table says.
+   * Frames as they are stored, in one read, each seen to be one zstd frame of as much content as the seek table says:
+   * views of `into`, which must have room for them.
    * @throws RefpointError `damaged`
    */
-  async storedFrames(first: number, count: number): Promise<readonly Uint8Array[]> {
-    const stored = await this.#frames.storedBytes(first, count)
+  async storedFrames(first: number, count: number, into: Uint8Array): Promise<readonly Uint8Array[]> {
+    await this.#frames.readStored(first, count, into)
     const start = this.frames.offsetOf(first)
     return Array.from({ length: count }, (_, index) => {
       const at = this.frames.offsetOf(first + index) - start
-      const frame = stored.subarray(at, at + this.frames.storedBytes(first + index))
+      const frame = into.subarray(at, at + this.frames.storedBytes(first + index))
       const defect = frameDefect(frame, this.frames.contentBytes(first + index))
       if (defect === undefined) return frame
       throw archiveDamage(this.#frames.archive, 'data', `frame ${first + index}: ${defect}`)

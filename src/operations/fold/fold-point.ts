@@ -12,6 +12,9 @@ import type { WriteEnvironment } from '../environment.js'
 import { storeArchive } from '../store-archive.js'
 import { foldStore } from './fold-store.js'
 
+/** Output that waits: little, so that what was read is hashed and written while the processor's cache still has it. */
+const QUEUE_BYTES = 2 * 1024 * 1024
+
 export interface FoldPointInput {
   readonly environment: WriteEnvironment
   readonly fold: Fold
@@ -52,7 +55,7 @@ export async function foldPoint(input: FoldPointInput): Promise<PointManifest> {
     consistency: target.consistency,
     stores: parts.map(({ store, mode }) => ({ name: store.name, kind: store.kind, sizeBytes: store.sizeBytes, mode })),
   }
-  const writer = new ArchiveWriter({ header, codec: environment.codec, level })
+  const writer = new ArchiveWriter({ header, codec: environment.codec, level, queueBytes: QUEUE_BYTES })
   const { archive, result } = await storeArchive({
     repository: environment.repository,
     name: archiveName(target.machine, nonce),

@@ -32,15 +32,21 @@ const content = Buffer.alloc(FRAME_CONTENT_BYTES)
 export async function recutFrame(job: RecutJob, files: OpenFiles, codec: Codec): Promise<RecutFrame> {
   let used = 0
   for (const { archive, offset, storedBytes, contentBytes, pieces } of job.sources) {
-    const old = codec.decompress(files.readArchive(archive, offset, storedBytes), contentBytes)
-    for (let i = 0; i < pieces.length; i += 2) {
-      const at = pieces[i] ?? 0
-      const length = pieces[i + 1] ?? 0
-      content.set(old.subarray(at, at + length), used)
-      used += length
-    }
+    const start = used
+    const wanted = pieces.reduce((sum, length, i) => (i % 2 === 1 ? sum + length : sum), 0)
+    if (start + wanted > content.length) throw new RangeError(`no room for ${wanted} bytes more in a frame`)
+    codec.lendDecompressed(files.readArchive(archive, offset, storedBytes), contentBytes, (old) => {
+      for (let i = 0; i < pieces.length; i += 2) {
+        const at = pieces[i] ?? 0
+        const length = pieces[i + 1] ?? 0
+        content.set(old.subarray(at, at + length), used)
+        used += length
+      }
+    })
   }
-  const frame = codec.compress(content.subarray(0, used), job.level)
-  new Uint8Array(job.output).set(frame)
-  return { frameBytes: frame.length, contentBytes: used }
+  return codec.lendCompressed(content.subarray(0, used), job.level, (frame) => {
+    // `set` on shared memory goes byte by byte.
+    Buffer.from(frame.buffer, frame.byteOffset, frame.length).copy(Buffer.from(job.output))
+    return { frameBytes: frame.length, contentBytes: used }
+  })
 }

@@ -3,8 +3,11 @@ import { abortable } from '../abortable.js'
 import type { ByteStream } from '../repository.js'
 import { storageError } from './storage-error.js'
 
-/** Bytes gathered for one write; as many again may be on their way to the disk. */
-const batchBytes = 4 * 1024 * 1024
+/**
+ * Bytes gathered for one write; as many again may be on their way to the disk. What is gathered is to be in the
+ * processor's cache still when the kernel copies it: with 4 MiB a fold took a fifth longer.
+ */
+const batchBytes = 1 * 1024 * 1024
 /** After so many bytes a sync is started beside the writing, so that the last one finds little left to do. */
 const syncEveryBytes = 64 * 1024 * 1024
 
