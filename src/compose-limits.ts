@@ -4,6 +4,7 @@ import type { Limits, MachineConfig } from './config/config.js'
 import type { WriteEnvironment } from './operations/environment.js'
 import { Throttle } from './operations/throttle.js'
 import { throttledPool, throttledRepository } from './operations/throttled.js'
+import type { PruneRepository } from './repository/repository.js'
 import { type Places, withPlaces } from './programs/host-slots.js'
 
 export { lowerPriority } from './programs/lower-priority.js'
@@ -16,6 +17,11 @@ export function throttled(environment: WriteEnvironment, limits: Limits): WriteE
     ...(read === undefined ? {} : { pool: throttledPool(environment.pool, new Throttle(read)) }),
     ...(write === undefined ? {} : { repository: throttledRepository(environment.repository, new Throttle(write)) }),
   }
+}
+
+/** The repository, written to not faster than that. */
+export function limitWrites(repository: PruneRepository, bytesPerSecond: number): PruneRepository {
+  return throttledRepository(repository, new Throttle(bytesPerSecond))
 }
 
 /** Runs a machine's backup when host, repository and devices have a place for it. */

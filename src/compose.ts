@@ -93,6 +93,12 @@ export async function buildRunReporter(
   return runs.buildRunReporter(repository, { ...settings, version })
 }
 
+/** The repository, written to not faster than the limits say: for one that is not the environment's. */
+export async function limitWrites(repository: PruneRepository, limits: Limits): Promise<PruneRepository> {
+  if (limits.writeBytesPerSecond === undefined) return repository
+  return (await import('./compose-limits.js')).limitWrites(repository, limits.writeBytesPerSecond)
+}
+
 /** Lets others on this host go first; returns what of it could not be done. Before `buildEnvironment`. */
 export async function lowerPriority({ nice, ionice }: Limits): Promise<readonly string[]> {
   if (nice === undefined && ionice === undefined) return []

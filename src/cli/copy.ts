@@ -24,7 +24,8 @@ export async function copy(context: Context, names: readonly string[], flags: Co
   const { output, signal } = context
   const found = await findRepository(context, flags)
   const services = await context.services()
-  const to = await services.buildRepository(targetOf(context, found.config, flags.to))
+  const target = await services.buildRepository(targetOf(context, found.config, flags.to))
+  const to = found.config === undefined ? target : await services.limitWrites(target, found.config.limits)
   const { copyMachine } = await import('../operations/copy/copy-machine.js')
   await withRunsOn(context, found, 'copy', async ({ environment, runs }) => {
     const machines = await chooseMachines(found.repository, names)

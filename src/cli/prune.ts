@@ -1,4 +1,5 @@
 import { resolve } from 'node:path'
+import PQueue from 'p-queue'
 import type { Config, MachineConfig } from '../config/config.js'
 import { RefpointError } from '../model/errors.js'
 import type { WriteEnvironment } from '../operations/environment.js'
@@ -39,11 +40,13 @@ export async function prune(context: Context, machine: string | undefined, flags
     const done: Pruned[] = []
     let locked: QuietlyLocked | undefined
     const failures: { readonly machine: string; readonly error: unknown }[] = []
+    const previews = flags.dryRun === true ? startPreviews(environment, machines) : undefined
     for (const each of machines) {
       try {
+        signal.throwIfAborted()
         const pruned =
-          flags.dryRun === true
-            ? await preview(environment, each)
+          previews !== undefined
+            ? await previewOf(previews, each)
             : await runs.run('prune', each.name, (notes) => pruneOne(context, environment, each, notes))
         tellPruned(context, pruned)
         done.push(pruned)
@@ -83,6 +86,26 @@ function chooseMachines(config: Config, name: string | undefined): readonly Mach
     hint: `Nothing was removed. Add them to ${config.file}, such as: keep: { last: 7, daily: 14, weekly: 8, monthly: 12 }`,
     fields: { file: config.file },
   })
+}
+
+type Previews = ReadonlyMap<string, Promise<Pruned>>
+
+/** Looks at several machines at once, since nearly all of it is waiting; each is told in its turn. */
+function startPreviews(environment: WriteEnvironment, machines: readonly MachineConfig[]): Previews {
+  const queue = new PQueue({ concurrency: 8 })
+  return new Map(
+    machines.map((machine) => {
+      const pending = queue.add(() => preview(environment, machine))
+      pending.catch(() => {})
+      return [machine.name, pending]
+    }),
+  )
+}
+
+async function previewOf(previews: Previews, { name }: MachineConfig): Promise<Pruned> {
+  const pending = previews.get(name)
+  if (pending === undefined) throw new RangeError(`nobody looks at machine '${name}'`)
+  return await pending
 }
 
 async function preview(environment: WriteEnvironment, machine: MachineConfig): Promise<Pruned> {

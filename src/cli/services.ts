@@ -23,6 +23,8 @@ export interface Services {
       readonly describeError: RunSinks['describeError']
     },
   ): Promise<RunReporter>
+  /** The repository, written to not faster than the limits say. */
+  limitWrites(repository: PruneRepository, limits: Limits): Promise<PruneRepository>
   /** Lets others on this host go first; returns what of it could not be done. */
   lowerPriority(limits: Limits): Promise<readonly string[]>
   /** Runs a machine's backup when host, repository and devices have a place for it. */

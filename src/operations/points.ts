@@ -1,3 +1,4 @@
+import PQueue from 'p-queue'
 import { RefpointError } from '../model/errors.js'
 import type { PointManifest } from '../model/manifest.js'
 import { hasMachine, listMachines } from '../repository/machine.js'
@@ -29,12 +30,13 @@ export async function listPoints(repository: ReadRepository, machine?: string): 
       fields: { machine },
     })
   }
-  const histories: MachineHistory[] = []
-  for (const name of machine === undefined ? known : [machine]) {
-    const { points, problems } = await readManifests(repository, name)
-    histories.push({ machine: name, points, problems })
-  }
-  return histories
+  const queue = new PQueue({ concurrency: 8 })
+  return await queue.addAll(
+    (machine === undefined ? known : [machine]).map((name) => async () => {
+      const { points, problems } = await readManifests(repository, name)
+      return { machine: name, points, problems }
+    }),
+  )
 }
 
 /**

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { contentOf, expectTold, openScene } from './scene.js'
@@ -50,4 +51,22 @@ limits: { nice: 30, read: 10KiB, ionice: realtime }
 machines: { web01: { tracker: image, stores: { root: ./root.img } } }
 `)
   expectTold(await scene.run(['backup']), 2, /limits\.nice: expected a whole number from 0 to 19/, /limits\.read: expected at least 1MiB/, /limits\.ionice: expected "idle"/)
+})
+
+it('copies no faster into another repository than the limit says', async () => {
+  const scene = openScene(`
+repository: ./repository
+repositories: { offsite: ./offsite }
+limits: { write: 1MiB }
+machines: { web01: { tracker: image, stores: { root: ./root.img } } }
+`)
+  writeFileSync(scene.path('root.img'), randomBytes(3 * 1024 * 1024))
+  await scene.ok(['init'])
+  await scene.ok(['init', scene.path('offsite')])
+  await scene.ok(['backup'])
+  const started = performance.now()
+  await scene.ok(['copy', '--to', 'offsite'])
+  // What is charged last is not waited for.
+  expect(performance.now() - started).toBeGreaterThan(1950)
+  await scene.ok(['verify', '--repository', scene.path('offsite')])
 })
