@@ -15,6 +15,8 @@ export interface QemuOptions {
   readonly args: readonly string[]
   /** Whether its processor runs; a machine that stands still serves its disks all the same, and costs nothing. */
   readonly runs?: boolean
+  /** Besides that of the tests. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** A real QEMU under TCG, killed when the test ends. */
@@ -42,7 +44,7 @@ export class QemuProcess {
   }
 
   /** Resolves when it answers. */
-  static async start({ folder, name = 'machine', args, runs = false }: QemuOptions): Promise<QemuProcess> {
+  static async start({ folder, name = 'machine', args, runs = false, env = {} }: QemuOptions): Promise<QemuProcess> {
     const [qmp, monitor] = [join(folder, `${name}.qmp`), join(folder, `${name}.monitor`)]
     const serial = join(folder, `${name}.serial`)
     const child = spawn(
@@ -54,7 +56,7 @@ export class QemuProcess {
         ...(runs ? [] : ['-S']),
         ...args,
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } },
     )
     onTestFinished(async () => {
       child.kill('SIGKILL')

@@ -45,6 +45,7 @@ const passing: readonly (readonly [RegExp, string])[] = [
   [/^vhost-scsi/, 'its disk is served by the kernel (vhost-scsi)'],
   [/^vhost-vdpa|^vdpa/, 'its disk is served by a device (vDPA)'],
   [/^vfio-/, 'it is passed through to the guest; if it is a disk, nothing of it is backed up'],
+  [/^(nvdimm$|virtio-pmem)/, 'the guest writes to it as to memory; what it keeps there is not backed up'],
 ]
 
 /** Devices that pass the guest's SCSI commands on to a real disk, past the tracking of writes. */
@@ -91,7 +92,8 @@ export async function findDisks(
   assertEachOnce(disks)
   if (disks.length === 0) {
     throw new RefpointError('tracker', 'the machine has no disk that it can write and that is not excluded', {
-      fields: { found: names },
+      ...(warnings.length > 0 && { hint: `What passes QEMU's block layer can't be backed up here: ${warnings.join('; ')}.` }),
+      fields: { found: names, unseen: warnings },
     })
   }
   return { disks, warnings }

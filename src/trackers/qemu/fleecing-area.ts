@@ -10,6 +10,12 @@ import { RefpointError } from '../../model/errors.js'
 /** The part of the file's name before the run's own. */
 const filePrefix = '.fleecing-'
 
+/**
+ * What is in the area is of no use after a crash. Each node has to be told, the lowest before all: the guest would wait
+ * while QEMU opens the area, for every flush of its storage.
+ */
+const ofNoUseAfterwards = { 'no-flush': true } as const
+
 export interface AreaOptions {
   readonly monitor: Monitor
   readonly names: RunNames
@@ -31,7 +37,14 @@ export async function addArea({ monitor, names, qemu, folder, disk, index, capBy
     driver: 'raw',
     'node-name': names.of(index, 'cap'),
     size: capBytes,
-    file: { driver: 'file', 'node-name': names.of(index, 'file'), filename: path, locking: 'off' },
+    file: {
+      driver: 'file',
+      'node-name': names.of(index, 'file'),
+      filename: path,
+      locking: 'off',
+      cache: ofNoUseAfterwards,
+    },
+    cache: ofNoUseAfterwards,
   })
   await format(monitor, names.of(index, 'mk'), {
     driver: 'qcow2',
@@ -42,8 +55,7 @@ export async function addArea({ monitor, names, qemu, folder, disk, index, capBy
     driver: 'qcow2',
     'node-name': names.of(index, 'tmp'),
     file: names.of(index, 'cap'),
-    // What is in it is of no use after a crash.
-    cache: { 'no-flush': true },
+    cache: ofNoUseAfterwards,
     discard: 'unmap',
   })
 }

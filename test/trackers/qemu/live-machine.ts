@@ -4,7 +4,7 @@ import type { Source, SourceReader } from '../../../src/model/source.js'
 import { createQemuTracker, type QemuTrackerOptions } from '../../../src/trackers/qemu/qemu-tracker.js'
 import type { Tracker } from '../../../src/trackers/tracker.js'
 import { blockdevDisk, makeImage } from '../../qemu/images.js'
-import { QemuProcess } from '../../qemu/qemu-process.js'
+import { type QemuOptions, QemuProcess } from '../../qemu/qemu-process.js'
 import { temporaryFolder } from '../../temporary.js'
 
 export interface DiskOfMachine {
@@ -13,20 +13,23 @@ export interface DiskOfMachine {
   readonly sizeBytes: number
 }
 
+/** As `QemuProcess.start` has them. */
+type RunOptions = Pick<QemuOptions, 'runs' | 'env'>
+
 /** A machine of QEMU that can be ended and started again with the same disks; its processor stands still. */
 export class LiveMachine {
   readonly folder: string
   readonly qmp: string
   readonly args: readonly string[]
   #qemu: QemuProcess
-  readonly #runs: boolean
+  readonly #options: RunOptions
 
-  private constructor(folder: string, args: readonly string[], qemu: QemuProcess, runs: boolean) {
+  private constructor(folder: string, args: readonly string[], qemu: QemuProcess, options: RunOptions) {
     this.folder = folder
     this.args = args
     this.#qemu = qemu
     this.qmp = qemu.qmpPath
-    this.#runs = runs
+    this.#options = options
   }
 
   /** Starts one with virtio disks of its own. */
@@ -40,8 +43,8 @@ export class LiveMachine {
     return await LiveMachine.start(folder, args)
   }
 
-  static async start(folder: string, args: readonly string[], { runs = false } = {}): Promise<LiveMachine> {
-    return new LiveMachine(folder, args, await QemuProcess.start({ folder, args, runs }), runs)
+  static async start(folder: string, args: readonly string[], options: RunOptions = {}): Promise<LiveMachine> {
+    return new LiveMachine(folder, args, await QemuProcess.start({ folder, args, ...options }), options)
   }
 
   get qemu(): QemuProcess {
@@ -50,7 +53,7 @@ export class LiveMachine {
 
   /** Starts it again, after it has ended. */
   async restart(args = this.args): Promise<void> {
-    this.#qemu = await QemuProcess.start({ folder: this.folder, args, runs: this.#runs })
+    this.#qemu = await QemuProcess.start({ folder: this.folder, args, ...this.#options })
   }
 
   options(overrides: Partial<QemuTrackerOptions> = {}): QemuTrackerOptions {
