@@ -7,6 +7,7 @@ import { findDisks } from './disks.js'
 import { removeAreaFiles } from './fleecing-area.js'
 import { type FleecingSettings, findRoom } from './fleecing-room.js'
 import { freezeDisks } from './frozen-disks.js'
+import { assertNoIothreads } from './iothreads.js'
 import { ifRunning, LiveCheckpoint, takeOut } from './live-checkpoint.js'
 import { LiveStore } from './live-store.js'
 import { describeMachine } from './machine/describe.js'
@@ -118,6 +119,7 @@ class QemuTracker implements Tracker {
     const leftovers = await tearDown(monitor, { prefix, tag, qemu })
     await removeBitmaps(monitor, tag, instantsOf(previous))
     const { disks, warnings } = await findDisks(session, exclude)
+    await assertNoIothreads(monitor, disks)
     const described = await describeMachine(monitor.client, this.#options.qmp)
     const room = await findRoom(fleecing, disks, qemu)
     const { folder } = room

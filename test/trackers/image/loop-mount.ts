@@ -18,9 +18,20 @@ export function loopDevice(sizeBytes: number): { device: string; file: string } 
 export function mountXfs(): { folder: string; device: string } {
   const { device } = loopDevice(320 << 20)
   execFileSync('mkfs.xfs', ['-q', '-m', 'reflink=1', device])
+  return { folder: mount(device), device }
+}
+
+/** A small ext4 of its own; unmounted when the test ends. */
+export function mountExt4(sizeBytes: number): string {
+  const { device } = loopDevice(sizeBytes)
+  execFileSync('mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal', device])
+  return mount(device)
+}
+
+function mount(device: string): string {
   const folder = join(temporaryFolder(), 'mount')
   mkdirSync(folder)
   execFileSync('mount', [device, folder])
   onTestFinished(() => void execFileSync('umount', [folder]))
-  return { folder, device }
+  return folder
 }

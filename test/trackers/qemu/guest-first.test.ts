@@ -1,13 +1,16 @@
 import { execFileSync } from 'node:child_process'
+import { statfsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
+import type { ReferencePoint } from '../../../src/model/reference-point.js'
 import { shippedModule, startChild, type Child } from '../../child-process.js'
 import { describeWith } from '../../layers.js'
 import { guestBytes, installGuest, turnNow, untilTurns } from '../../qemu/guest.js'
 import { blockdevDisk, makeImage, virtioDisk } from '../../qemu/images.js'
 import { temporaryFolder } from '../../temporary.js'
-import { changesOf, checkpoint, owner, pointOf, storeOf } from './checkpoints.js'
+import { mountExt4 } from '../image/loop-mount.js'
+import { changesOf, checkpoint, commit, contentOf, owner, pointOf, storeOf } from './checkpoints.js'
 import { expectNothingLeft } from './left-over.js'
 import { LiveMachine, openLiveSource } from './live-machine.js'
 
@@ -27,13 +30,13 @@ async function runningGuest(folder = temporaryFolder()): Promise<LiveMachine> {
 }
 
 /** An agent in a process of its own that holds a checkpoint, and reads all of the data disk at once when told. */
-async function agent(machine: LiveMachine): Promise<Child> {
+async function agent(machine: LiveMachine, previous?: ReferencePoint): Promise<Child> {
   const options = { qmp: machine.qmp, exclude: [], fleecing: {}, waitMs: 60_000 }
   const child = startChild(`
     const { createQemuTracker } = await import(${shippedModule('trackers/qemu/qemu-tracker.js')})
     const { openNbdSource } = await import(${shippedModule('nbd/nbd-source.js')})
     const tracker = createQemuTracker(${JSON.stringify(options)})
-    const taken = await tracker.checkpoint({ owner: ${JSON.stringify(owner)}, signal: new AbortController().signal })
+    const taken = await tracker.checkpoint({ owner: ${JSON.stringify(owner)}, previous: ${JSON.stringify(previous)}, signal: new AbortController().signal })
     const { source } = taken.stores.find(({ name }) => name === 'data')
     const readers = await Promise.all([1, 2, 3].map(() => openNbdSource(source)))
     await Promise.all(readers.map((reader) => reader.read(Buffer.alloc(1024 * 1024), 0)))
@@ -91,5 +94,43 @@ describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io'], 'the guest comes fir
     expect(await changesOf(second, 'data', point)).toEqual([{ offset: 0, length: dataBytes }])
     await untilTurns(machine.qemu, 2)
     expect(await turnNow(machine.qemu)).toBeGreaterThan(turn)
+  })
+})
+
+/** The processor and every disk of a guest, after a minute's wait at most for each. */
+async function expectRunning({ qemu }: LiveMachine): Promise<void> {
+  await untilTurns(qemu, 5)
+  expect(await qemu.monitor.execute('query-status')).toMatchObject({ status: 'running' })
+}
+
+describeWith(['qemu-system-x86_64', 'qemu-img', 'qemu-io', 'loop-ext4'], 'the guest comes first on a small file system', () => {
+  it('when the agent is stopped, and image and fleecing area share it: it goes on, and nothing is lost', async () => {
+    const folder = mountExt4(192 * mib)
+    const machine = await runningGuest(folder)
+    const point = await commit(machine.tracker())
+    const child = await agent(machine, point)
+    child.process.kill('SIGSTOP')
+    // All that the disk has is overwritten, more than there is room for beside it, and twice.
+    const freeBytes = (): number => {
+      const { bavail, bsize } = statfsSync(folder)
+      return bavail * bsize
+    }
+    expect(freeBytes()).toBeLessThan(dataBytes * 2)
+    const overwrites = ['write -P 7 0 32M', 'write -P 8 32M 32M', 'write -P 9 0 64M']
+    for (const command of overwrites) {
+      await machine.qemu.io(virtioDisk('data'), command)
+      await expectRunning(machine)
+      expect(freeBytes()).toBeGreaterThan(mib)
+    }
+    child.process.kill('SIGKILL')
+    await child.ended()
+    await using next = await checkpoint(machine.tracker(), point)
+    expect(await changesOf(next, 'data', point)).toEqual([{ offset: 0, length: dataBytes }])
+    // Past what the guest itself writes.
+    const content = (await contentOf(storeOf(next, 'data'))).subarray(guestBytes)
+    expect(content.every((byte) => byte === 9)).toBe(true)
+    await next[Symbol.asyncDispose]()
+    await expectNothingLeft(machine)
+    await machine.qemu.quit()
   })
 })

@@ -6,6 +6,7 @@ import { instantsOf, removeBitmaps } from '../disk-bitmaps.js'
 import { findDisks, type LiveDisk } from '../disks.js'
 import { removeAreaFiles } from '../fleecing-area.js'
 import { findRoom } from '../fleecing-room.js'
+import { iothreadHint, servedByIothreads } from '../iothreads.js'
 import { describeMachine } from '../machine/describe.js'
 import { planStart } from '../machine/start/rewrite.js'
 import { StartRefused } from '../machine/start/rewriting.js'
@@ -61,6 +62,9 @@ async function examine(session: Session, options: QemuTrackerOptions, asked: Exa
   const { disks, warnings } = await findDisks(session, options.exclude)
   const described = await describeMachine(monitor.client, options.qmp)
   for (const message of warnings) say('problem', 'disk', message)
+  for (const name of await servedByIothreads(monitor, disks)) {
+    say('problem', 'disk', `${name}: can't be backed up live: it has a thread of its own in QEMU (iothread)`, iothreadHint)
+  }
   findings.push(...examineDisks(disks, { tag, previous }), ...examineOthers(described.disks, disks, options.exclude))
   findings.push(await examineAgent(options.agent, signal), await examineRoom(options, disks, session, signal))
 
