@@ -29,7 +29,7 @@ class Archive:
         self.offsets = list(itertools.accumulate(self.stored, initial=0))
         check(self.offsets[-1] == size - 17 - 8 * count, f'{path}: the seek table disagrees with the file')
         self.header, self.index = (json.loads(b''.join(self.frames([frame]))) for frame in (1, count - 2))
-        check(self.header['format'] == 1 and not self.header['requires'], f'{path} needs a newer reader')
+        check(self.header['format'] == 1 and set(self.header['requires']) <= {'partly-stored'}, f'{path} needs a newer reader')
 
     def frames(self, numbers):
         """The contents of frames, in the order asked for, through one zstd process."""
@@ -94,8 +94,8 @@ def apply(archive, store, image, states, digests):
         at = 0
         for first, count, state in runs:
             first += window * WINDOW // BLOCK
-            states[first:first + count] = bytes([state]) * count
-            if state == 1:
+            states[first:first + count] = bytes([1 if state == 4 else state]) * count
+            if state in (1, 4):
                 digests[16 * first:16 * (first + count)] = known[at:at + 16 * count]
                 at += 16 * count
 

@@ -6,8 +6,11 @@ export const CONFIG_FILE_LIMIT = 64 * 1024 ** 2
 /** The frame of an extent without content. */
 export const NO_FRAME = 0xffffffff
 
+/** What an archive must require whose digest tables may say STATE_PARTLY: a reader that does not know it finds damage. */
+export const PARTLY_STORED = 'partly-stored'
+
 /** Features this version can read when an archive's `requires` names them. */
-export const KNOWN_FEATURES: readonly string[] = []
+export const KNOWN_FEATURES: readonly string[] = [PARTLY_STORED]
 
 /** Members by name (FORMAT.md §2). */
 export const HEADER_MEMBER = 'refpoint.json'

@@ -4,10 +4,11 @@ import {
   KIND_ZERO,
   SECTOR_BYTES,
   STATE_DIGEST,
-  STATE_UNKNOWN,
+  STATE_PARTLY,
   WINDOW_BLOCKS,
   WINDOW_SECTORS,
   blockCount,
+  hasDigests,
 } from '../model/geometry.js'
 import type { Chunk } from './chunk.js'
 import { toSectors } from './format.js'
@@ -102,11 +103,11 @@ export class StoreTables {
       const count = rows[row + 1] ?? 0
       const state = rows[row + 2] ?? 0
       if (!(count > 0) || first < this.#runEnd || first + count > blocks) this.#refuse(`a run at block ${first}`)
-      if (state < STATE_DIGEST || state > STATE_UNKNOWN) this.#refuse(`a run of state ${state}`)
+      if (state < STATE_DIGEST || state > STATE_PARTLY) this.#refuse(`a run of state ${state}`)
       for (let done = 0; done < count; ) {
         const within = (first + done) % WINDOW_BLOCKS
         const part = Math.min(count - done, WINDOW_BLOCKS - within)
-        const bytes = state === STATE_DIGEST ? part * DIGEST_BYTES : 0
+        const bytes = hasDigests(state) ? part * DIGEST_BYTES : 0
         if (digest + bytes > chunk.digests.length) this.#refuse('fewer digests than its runs ask for')
         const builder = this.#builder(Math.floor((first + done) / WINDOW_BLOCKS))
         builder.addRun(within, part, state, chunk.digests.subarray(digest, digest + bytes))

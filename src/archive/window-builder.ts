@@ -1,4 +1,4 @@
-import { DIGEST_BYTES, KIND_DATA, KIND_ZERO, STATE_DIGEST, WINDOW_BLOCKS } from '../model/geometry.js'
+import { DIGEST_BYTES, hasDigests, KIND_DATA, KIND_ZERO, WINDOW_BLOCKS } from '../model/geometry.js'
 import type { WindowTables } from '../model/tables.js'
 import { NO_FRAME } from './format.js'
 import { GrowableColumn } from './u32-columns.js'
@@ -39,7 +39,7 @@ export class WindowBuilder {
     this.#at.push(kind === KIND_DATA ? at : 0)
   }
 
-  /** In blocks from the window's start; `digests` holds 16 bytes for each block of a run with state 1, else nothing. */
+  /** In blocks from the window's start; `digests` holds 16 bytes for each block of a run with state 1 or 4, else nothing. */
   addRun(first: number, blocks: number, state: number, digests: Uint8Array): void {
     const last = this.#first.length - 1
     if (last >= 0 && this.#state.at(last) === state && this.#first.at(last) + this.#blocks.at(last) === first) {
@@ -49,7 +49,7 @@ export class WindowBuilder {
       this.#blocks.push(blocks)
       this.#state.push(state)
     }
-    if (state === STATE_DIGEST) this.#addDigests(digests)
+    if (hasDigests(state)) this.#addDigests(digests)
   }
 
   #addDigests(digests: Uint8Array): void {

@@ -1,9 +1,10 @@
 import {
   DIGEST_BYTES,
+  hasDigests,
   KIND_DATA,
   KIND_ZERO,
   STATE_DIGEST,
-  STATE_UNKNOWN,
+  STATE_PARTLY,
   WINDOW_BLOCKS,
   WINDOW_SECTORS,
 } from '../model/geometry.js'
@@ -99,8 +100,8 @@ function runsDefect({ runs }: WindowTables, limits: TableLimits): string | undef
     end = start + length
     if (length === 0) return `digest run ${row} is empty`
     if (end > limit) return `digest run ${row} ends past the end of its window or store`
-    if (kind < STATE_DIGEST || kind > STATE_UNKNOWN) return `digest run ${row} is of unknown state ${kind}`
-    if (kind === STATE_DIGEST) known += length
+    if (kind < STATE_DIGEST || kind > STATE_PARTLY) return `digest run ${row} is of unknown state ${kind}`
+    if (hasDigests(kind)) known += length
   }
   if (known * DIGEST_BYTES !== runs.digests.length) {
     return `the digest runs ask for ${known} digests, there are ${runs.digests.length / DIGEST_BYTES}`

@@ -1,4 +1,4 @@
-import { DIGEST_BYTES, STATE_DIGEST, STATE_NONE, WINDOW_BLOCKS } from './geometry.js'
+import { DIGEST_BYTES, hasDigests, STATE_DIGEST, STATE_NONE, STATE_PARTLY, WINDOW_BLOCKS } from './geometry.js'
 import type { DigestColumns } from './tables.js'
 
 /**
@@ -8,8 +8,13 @@ import type { DigestColumns } from './tables.js'
 export class DigestWindow {
   /** Blocks of this window that lie within the store. */
   readonly blocks: number
-  /** One STATE_* a block. */
+  /** One STATE_* a block; STATE_DIGEST also where the entry says STATE_PARTLY. */
   readonly state = new Uint8Array(WINDOW_BLOCKS)
+  /**
+   * 1 for a block whose digest was taken with only a part of it stored. What the chain holds of it is right only if the
+   * tracker named all that had changed in it: that the disk still has the digest does not prove that.
+   */
+  readonly partly = new Uint8Array(WINDOW_BLOCKS)
   readonly digests = new Uint8Array(WINDOW_BLOCKS * DIGEST_BYTES)
   #missing: number
 
@@ -32,15 +37,16 @@ export class DigestWindow {
       const state = runs.state[i] ?? STATE_NONE
       for (let block = first; block < end; block++) {
         if (this.state[block] === STATE_NONE && block < this.blocks) {
-          this.state[block] = state
+          this.state[block] = state === STATE_PARTLY ? STATE_DIGEST : state
+          this.partly[block] = state === STATE_PARTLY ? 1 : 0
           this.#missing--
-          if (state === STATE_DIGEST) {
+          if (hasDigests(state)) {
             const from = at + (block - first) * DIGEST_BYTES
             this.digests.set(runs.digests.subarray(from, from + DIGEST_BYTES), block * DIGEST_BYTES)
           }
         }
       }
-      if (state === STATE_DIGEST) at += (end - first) * DIGEST_BYTES
+      if (hasDigests(state)) at += (end - first) * DIGEST_BYTES
     }
   }
 

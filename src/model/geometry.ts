@@ -19,6 +19,13 @@ export const STATE_NONE = 0
 export const STATE_DIGEST = 1
 export const STATE_ZERO = 2
 export const STATE_UNKNOWN = 3
+/** As STATE_DIGEST, of a block of which the archive stores only a part: the rest is what older archives hold. */
+export const STATE_PARTLY = 4
+
+/** Whether a run of this state has digests in the digest column. */
+export function hasDigests(state: number): boolean {
+  return state === STATE_DIGEST || state === STATE_PARTLY
+}
 
 /** How many digest blocks a store has; its last one may be short. */
 export function blockCount(sizeBytes: number): number {

@@ -18,9 +18,9 @@ export interface DigestColumns {
   /** First digest block, counted from the window's start. */
   readonly first: Uint32Array
   readonly blocks: Uint32Array
-  /** STATE_DIGEST, STATE_ZERO or STATE_UNKNOWN. */
+  /** STATE_DIGEST, STATE_ZERO, STATE_UNKNOWN or STATE_PARTLY. */
   readonly state: Uint32Array
-  /** 16 bytes for each block of the runs with STATE_DIGEST, in order. */
+  /** 16 bytes for each block of the runs with STATE_DIGEST or STATE_PARTLY, in order. */
   readonly digests: Uint8Array
 }
 

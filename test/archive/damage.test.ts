@@ -214,7 +214,7 @@ describe('a damaged archive', () => {
     ['content for zeroes', 7, 5, /zero extent 1 names content/],
     ['a digest that no extent touches', 10, 1, /digest|touch/],
     ['more digests than there are', 12, 5, /digest run/],
-    ['a digest of a new state', 15, 4, /unknown state 4/],
+    ['a digest of a new state', 15, 5, /unknown state 5/],
   ])('with tables of %s', async (_, word, value, message) => {
     const tables = content(7)
     tables.writeUInt32LE(value, 4 * word)

@@ -131,7 +131,10 @@ export class JobBuilder {
     for (const block of readBlocks(pieces)) {
       const window = await parent.windowOf(block)
       const index = block % WINDOW_BLOCKS
-      state[i] = (window.state[index] ?? 0) | (parent.isForced(block) ? KEEP : 0)
+      // Of a block that the parent stored in part, nobody knows whether the chain holds what its digest was made of: a
+      // tracker may have kept another part to itself, and then only storing it again heals the chain.
+      const keep = parent.isForced(block) || window.partly[index] === 1
+      state[i] = (window.state[index] ?? 0) | (keep ? KEEP : 0)
       digests.set(window.digest(index), i * DIGEST_BYTES)
       i++
     }

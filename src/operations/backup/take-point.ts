@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { PARTLY_STORED } from '../../archive/format.js'
 import { chainLength } from '../../model/chain.js'
 import { RefpointError } from '../../model/errors.js'
 import type { PointManifest, StoreRecord } from '../../model/manifest.js'
@@ -134,6 +135,8 @@ class PointTaker {
       machine,
       header: {
         ...identity,
+        // Known before anything is read: only what a tracker named is stored in parts.
+        requires: plan.stores.some(({ mode }) => mode === 'tracked') ? [PARTLY_STORED] : [],
         stores: this.#asked.map(({ store }) => ({
           name: store.name,
           kind: 'disk' as const,

@@ -4,6 +4,7 @@ import { RefpointError } from '../../model/errors.js'
 import {
   blockCount,
   DIGEST_BYTES,
+  hasDigests,
   STATE_DIGEST,
   STATE_NONE,
   STATE_UNKNOWN,
@@ -93,9 +94,10 @@ class SumCheck {
     for (let run = 0; run < runs.count; run += 1) {
       const first = runs.first[run] ?? 0
       const state = runs.state[run] ?? STATE_NONE
+      const known = hasDigests(state)
       for (let block = first; block < first + (runs.blocks[run] ?? 0); block += 1) {
-        this.#set(index, window, block, state, runs.digests, at)
-        if (state === STATE_DIGEST) at += DIGEST_BYTES
+        this.#set(index, window, block, known ? STATE_DIGEST : state, runs.digests, at)
+        if (known) at += DIGEST_BYTES
       }
     }
   }

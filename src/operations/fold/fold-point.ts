@@ -42,7 +42,7 @@ export async function foldPoint(input: FoldPointInput): Promise<PointManifest> {
   const nonce = randomUUID()
   const header: ArchiveHeader = {
     format: 1,
-    requires: [],
+    requires: [...new Set(members.flatMap(({ reader }) => reader.header.requires))],
     optional: [],
     agent: environment.agent,
     repositoryId: target.repositoryId,

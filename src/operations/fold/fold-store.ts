@@ -5,11 +5,12 @@ import type { ExtentMap } from '../../model/extent-map.js'
 import {
   DIGEST_BLOCK_BYTES,
   DIGEST_BYTES,
+  hasDigests,
   KIND_DATA,
   KIND_ZERO,
   SECTOR_BYTES,
-  STATE_DIGEST,
   STATE_NONE,
+  STATE_PARTLY,
 } from '../../model/geometry.js'
 import type { ChainArchive, StoreChain } from '../chain-reader.js'
 import type { ReadEnvironment } from '../environment.js'
@@ -206,11 +207,19 @@ class Merge {
 function addRuns(builder: WindowBuilder, digests: DigestWindow, touched: Uint8Array): void {
   for (let block = 0; block < digests.blocks; block += 1) {
     if (touched[block] === 0) continue
-    const state = digests.state[block] ?? STATE_NONE
+    const state = stateOf(digests, block)
     const first = block
-    while (block + 1 < digests.blocks && touched[block + 1] === 1 && digests.state[block + 1] === state) block += 1
-    const known = state === STATE_DIGEST
+    while (block + 1 < digests.blocks && touched[block + 1] === 1 && stateOf(digests, block + 1) === state) block += 1
+    const known = hasDigests(state)
     const bytes = known ? digests.digests.subarray(first * DIGEST_BYTES, (block + 1) * DIGEST_BYTES) : new Uint8Array(0)
     builder.addRun(first, block + 1 - first, state, bytes)
   }
+}
+
+/**
+ * As the members' newest entry says. What was stored in part stays so even if all of its parts are in one archive now:
+ * putting them together proves nothing about what the tracker did not name.
+ */
+function stateOf(digests: DigestWindow, block: number): number {
+  return digests.partly[block] === 1 ? STATE_PARTLY : (digests.state[block] ?? STATE_NONE)
 }

@@ -8,8 +8,10 @@ import {
   FRAME_CONTENT_BYTES,
   KIND_DATA,
   KIND_ZERO,
+  hasDigests,
   SECTOR_BYTES,
   STATE_DIGEST,
+  STATE_PARTLY,
   STATE_UNKNOWN,
   STATE_ZERO,
 } from '../../model/geometry.js'
@@ -77,13 +79,16 @@ export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec
   const blocks = Array.from(readBlocks(job.pieces))
   const chunk = new ChunkBuilder()
   await readAll(blocks, job.source, reader)
+  const covered = coveredBytes(job.pieces)
   const verdicts = new Map<number, { readonly at: number; readonly zero: boolean; readonly kept: boolean }>()
   blocks.forEach((block, i) => {
     const length = Math.min(DIGEST_BLOCK_BYTES, job.source.sizeBytes - block * DIGEST_BLOCK_BYTES)
     const at = i * DIGEST_BLOCK_BYTES
     const bytes = blocksBuffer.subarray(at, at + length)
-    verdicts.set(block, { at, ...chunk.judge(block, bytes, i, job.expected) })
+    const whole = (covered.get(block) ?? 0) === length
+    verdicts.set(block, { at, ...chunk.judge(block, bytes, i, job.expected, whole) })
   })
+  let zeroed = -1
   for (let i = 0; i < job.pieces.length; i += 3) {
     const offset = job.pieces[i] ?? 0
     const end = offset + (job.pieces[i + 1] ?? 0)
@@ -96,15 +101,40 @@ export async function readChunk(job: ReadJob, reader: SourceReader, codec: Codec
       const verdict = verdicts.get(block)
       if (verdict === undefined || !verdict.kept) continue
       const blockOffset = block * DIGEST_BLOCK_BYTES
+      if (verdict.zero) {
+        // All of it, whatever was named: zeroes cost nothing, and what the chain holds of the block is right for sure.
+        if (block !== zeroed) {
+          chunk.extent(blockOffset, Math.min(blockOffset + DIGEST_BLOCK_BYTES, job.source.sizeBytes), KIND_ZERO)
+        }
+        zeroed = block
+        continue
+      }
       const from = Math.max(offset, blockOffset)
       const to = Math.min(end, blockOffset + DIGEST_BLOCK_BYTES)
       const start = verdict.at + (from - blockOffset)
-      const zero = verdict.zero || kind === PIECE_ZERO_PART || isZero(blocksBuffer.subarray(start, start + (to - from)))
+      const zero = kind === PIECE_ZERO_PART || isZero(blocksBuffer.subarray(start, start + (to - from)))
       if (zero) chunk.extent(from, to, KIND_ZERO)
       else chunk.data(from, to, start)
     }
   }
   return chunk.finish(codec, job, blocks.length * DIGEST_BLOCK_BYTES)
+}
+
+/** How much of each block that is read the pieces name, in bytes. */
+function coveredBytes(pieces: Float64Array): Map<number, number> {
+  const covered = new Map<number, number>()
+  for (let i = 0; i < pieces.length; i += 3) {
+    if (pieces[i + 2] === PIECE_ZERO_BLOCKS) continue
+    const offset = pieces[i] ?? 0
+    const end = offset + (pieces[i + 1] ?? 0)
+    for (let from = offset; from < end;) {
+      const block = Math.floor(from / DIGEST_BLOCK_BYTES)
+      const to = Math.min(end, (block + 1) * DIGEST_BLOCK_BYTES)
+      covered.set(block, (covered.get(block) ?? 0) + (to - from))
+      from = to
+    }
+  }
+  return covered
 }
 
 async function readAll(blocks: readonly number[], source: Source, reader: SourceReader): Promise<void> {
@@ -151,8 +181,14 @@ class ChunkBuilder {
   #content = 0
   #equal = 0
 
-  /** Decides on one block that was read: what it is, and whether it belongs into the point. */
-  judge(block: number, bytes: Buffer, index: number, expected: ReadJob['expected']): { zero: boolean; kept: boolean } {
+  /** Decides on one block that was read: what it is, and whether it belongs into the point; `whole`: all of it was named. */
+  judge(
+    block: number,
+    bytes: Buffer,
+    index: number,
+    expected: ReadJob['expected'],
+    whole: boolean,
+  ): { zero: boolean; kept: boolean } {
     const zero = isZero(bytes)
     const digest = digestBuffer.subarray(this.#digests * DIGEST_BYTES, (this.#digests + 1) * DIGEST_BYTES)
     if (!zero) digestInto(digest, bytes)
@@ -172,7 +208,7 @@ class ChunkBuilder {
       this.#sum.add(block, digest)
       this.#digests++
     }
-    this.run(block, 1, zero ? STATE_ZERO : STATE_DIGEST)
+    this.run(block, 1, zero ? STATE_ZERO : whole ? STATE_DIGEST : STATE_PARTLY)
     return { zero, kept: true }
   }
 
@@ -245,7 +281,7 @@ function sortRuns(runs: readonly number[], digests: number): Float64Array {
   const rows: [number, number, number][] = []
   for (let i = 0; i < runs.length; i += 3) rows.push([runs[i] ?? 0, runs[i + 1] ?? 0, runs[i + 2] ?? 0])
   // Digests are in the order of their blocks already, and runs with digests are one block each.
-  if (rows.filter(([, , state]) => state === STATE_DIGEST).length !== digests) {
+  if (rows.filter(([, , state]) => hasDigests(state)).length !== digests) {
     throw new RangeError('a block has a digest and no run')
   }
   rows.sort(([a], [b]) => a - b)

@@ -3,7 +3,9 @@ import { storeRecord } from '../../model/chain.js'
 import {
   blockCount,
   DIGEST_BYTES,
+  hasDigests,
   STATE_DIGEST,
+  STATE_NONE,
   STATE_UNKNOWN,
   WINDOW_BLOCKS,
   windowCount,
@@ -45,9 +47,9 @@ export async function contentSumAfter(
     const runs = (await reader?.window(window))?.runs
     let at = 0
     for (let i = 0; i < (runs?.count ?? 0); i++) {
-      const state = runs?.state[i]
+      const state = runs?.state[i] ?? STATE_NONE
       if (state === STATE_UNKNOWN) return null
-      if (state !== STATE_DIGEST) continue
+      if (!hasDigests(state)) continue
       for (let n = 0; n < (runs?.blocks[i] ?? 0); n++) {
         const digest = runs?.digests.subarray(at, at + DIGEST_BYTES)
         if (digest !== undefined) sum.add(window * WINDOW_BLOCKS + (runs?.first[i] ?? 0) + n, digest)
