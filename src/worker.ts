@@ -6,6 +6,7 @@ import { loadCodec } from './compress/load-codec.js'
 import type { Source, SourceReader } from './model/source.js'
 import { failureOf, meet, type TaskCall, type TaskOutcome } from './operations/pool.js'
 import { checkBlocks } from './operations/tasks/check-blocks.js'
+import { checkParts } from './operations/tasks/check-parts.js'
 import { decodeFrame } from './operations/tasks/decode-frame.js'
 import { hashObject } from './operations/tasks/hash-object.js'
 import { OpenFiles } from './operations/tasks/open-files.js'
@@ -31,6 +32,8 @@ const tasks: Tasks = {
   readChunk: async (job) => readChunk(job, await files.source(job.sourceKey, job.source), await loadCodec()),
   decodeFrame: async (job) => decodeFrame(job, files, await loadCodec()),
   checkBlocks: (job) => checkBlocks(job, files),
+  checkParts: async (job) =>
+    checkParts(job, await files.source(job.sourceKey, job.source), files, await loadCodec()),
   writeZeroes: (job) => writeZeroes(job, files),
   hashObject: (job) => hashObject(job, files),
   closeSources: async (keys) => {

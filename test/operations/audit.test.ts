@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { auditMachine, type AuditReport } from '../../src/operations/audit/audit-machine.js'
 import { type BackupMachine, backupMachine, type BackupReport } from '../../src/operations/backup/backup.js'
+import { pruneMachine } from '../../src/operations/prune/prune.js'
 import { restorePoint } from '../../src/operations/restore/restore.js'
 import { acquireLease } from '../../src/repository/lease.js'
 import { readManifests } from '../../src/repository/manifests.js'
@@ -178,7 +179,7 @@ it('audits without a backup, leaves the tracker as it was, and lets the next bac
   expect(caught.manifest).toMatchObject({ type: 'audit', point: 2, against: 1 })
   expect(caught.stores).toMatchObject([
     { name: 'root', whole: true, checkedBlocks: 128, missedBlocks: 1, distrust: { since: 2 }, trustedAgain: false },
-    { name: 'data', whole: true, checkedBlocks: 63, missedBlocks: 0, distrust: null },
+    { name: 'data', whole: true, checkedBlocks: 64, missedBlocks: 0, distrust: null },
   ])
   const compared = await backup(world, off)
   expect(compared.manifest).toMatchObject({ point: 3, parent: 1 })
@@ -213,4 +214,111 @@ it('never runs beside a backup', async () => {
   await expect(audit(world, { whole: true })).rejects.toMatchObject({ code: 'locked' })
   await lease.release()
   await audit(world, { whole: true })
+})
+
+/** Two writes into one digest block, of which the tracker tells only the second one. */
+async function lieAboutANeighbour(world: World): Promise<readonly [number, number]> {
+  const [hidden, told] = [3 * MiB, 3 * MiB + 32_768] as const
+  await write(world, 'root', hidden, Buffer.alloc(4096, 7))
+  await write(world, 'root', told, Buffer.alloc(16_384, 8))
+  return [hidden, told]
+}
+
+describe('a change that is kept to itself beside one that is told, in one digest block', () => {
+  const block = { offset: 3 * MiB, length: 65_536 }
+  const tellOne: Record<string, Lie> = { root: { changed: [{ offset: 3 * MiB + 32_768, length: 16_384 }] } }
+
+  it('is caught before the block is stored in part', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    const report = await backup(world, plenty, tellOne)
+    expect(modes(report)).toEqual(['root compared', 'data tracked'])
+    expect(report.distrusted).toEqual([expect.stringContaining('bytes 3145728 to 3211264')])
+    await expectRestoresTruth(world, 2)
+  })
+
+  it('is caught when it was stored: by the run after, which stores the block whole', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    expect(modes(await backup(world, off, tellOne))).toEqual(['root tracked', 'data tracked'])
+    await expect(expectRestoresTruth(world, 2)).rejects.toMatchObject({ code: 'damaged' })
+    const report = await backup(world, plenty)
+    expect(modes(report)).toEqual(['root compared', 'data tracked'])
+    expect(report.manifest.stores[0]?.distrust?.what).toMatch(/called 1 block of 64 KiB unchanged that is not: bytes 3145728/)
+    await expectRestoresTruth(world, 3)
+    const after = await backup(world, plenty)
+    expect(after.distrusted).toEqual([])
+    expect(after.manifest.stores[0]).toMatchObject({ distrust: null, changedBytes: 0 })
+    expect(modes(await backup(world, plenty))).toEqual(['root tracked', 'data tracked'])
+  })
+
+  it('is caught after the archive was folded', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    await backup(world, off, tellOne)
+    await backup(world, off)
+    const rules = { last: 1, hourly: 0, daily: 0, weekly: 0, monthly: 0, yearly: 0 }
+    const request = { machine: 'machine', rules, zone: 'UTC', level: 1, archiveCostBytes: 1 }
+    const { plan } = await pruneMachine(world.environment, request, { signal })
+    expect(plan.dropped).toEqual([2])
+    await expect(expectRestoresTruth(world, 3)).rejects.toMatchObject({ code: 'damaged' })
+    expect(modes(await backup(world, plenty))).toEqual(['root compared', 'data tracked'])
+    await expectRestoresTruth(world, 5)
+  })
+
+  it('is caught by an audit alone', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    await backup(world, off, tellOne)
+    const { stores } = await audit(world, { whole: true })
+    expect(stores).toMatchObject([{ name: 'root', missedBlocks: 1, ranges: [block] }, { name: 'data', missedBlocks: 0 }])
+    expect(modes(await backup(world, off))).toEqual(['root compared', 'data tracked'])
+    await expectRestoresTruth(world, 4)
+  })
+
+  it('is healed by a compared run that nobody warned', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    await backup(world, off, tellOne)
+    const lost = await backup(world, off, { root: { expired: true } })
+    expect(modes(lost)).toEqual(['root compared', 'data tracked'])
+    expect(lost.distrusted).toEqual([])
+    await expectRestoresTruth(world, 3)
+  })
+
+  it('is healed where the tracker tells it late', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    await backup(world, off, tellOne)
+    await backup(world, off, { root: { changed: [block] } })
+    await expectRestoresTruth(world, 3)
+  })
+
+  it('is caught in a block that each run touches', async () => {
+    const world = await machineWithAPoint()
+    await lieAboutANeighbour(world)
+    await backup(world, off, tellOne)
+    await write(world, 'root', 3 * MiB + 32_768, Buffer.alloc(16_384, 9))
+    const report = await backup(world, plenty)
+    expect(modes(report)).toEqual(['root compared', 'data tracked'])
+    await expectRestoresTruth(world, 3)
+  })
+
+  it('is no lie where the rest became zeroes too: they are stored whole', async () => {
+    const world = await machineWithAPoint()
+    await write(world, 'root', 3 * MiB, Buffer.alloc(65_536))
+    await backup(world, off, tellOne)
+    await expectRestoresTruth(world, 2)
+  })
+})
+
+it('finds nothing wrong with blocks that an honest tracker stores in part', async () => {
+  const world = await machineWithAPoint()
+  for (let run = 0; run < 4; run++) {
+    for (let at = 0; at < 64; at++) await write(world, 'root', at * 131_072 + run * 16_384, Buffer.alloc(4096, run + 1))
+    const report = await backup(world, plenty)
+    expect(report.distrusted).toEqual([])
+    expect(modes(report)).toEqual(['root tracked', 'data tracked'])
+  }
+  expect((await audit(world, { whole: true })).stores).toMatchObject([{ missedBlocks: 0, whole: true, checkedBlocks: 128 }, {}])
 })

@@ -1,9 +1,12 @@
+import { ChangeIdExpired } from '../../src/model/errors.js'
 import type { Range } from '../../src/model/extent.js'
 import type { CheckpointStore, Tracker } from '../../src/trackers/tracker.js'
 
 /** What a tracker says of one store instead of the truth; what is left out is as it is. */
 export interface Lie {
   readonly changed?: readonly Range[]
+  /** Tracking is said to be lost. */
+  readonly expired?: boolean
   /** A range that is said to be guaranteed zeroes. */
   readonly zero?: Range
 }
@@ -28,7 +31,7 @@ export function lying(tracker: Tracker, lies: Readonly<Record<string, Lie>>): Tr
   }
 }
 
-function bent(frozen: CheckpointStore, { changed, zero }: Lie): CheckpointStore {
+function bent(frozen: CheckpointStore, { changed, zero, expired = false }: Lie): CheckpointStore {
   async function* pages(): AsyncGenerator<readonly Range[]> {
     if (changed !== undefined && changed.length > 0) yield changed
   }
@@ -47,6 +50,7 @@ function bent(frozen: CheckpointStore, { changed, zero }: Lie): CheckpointStore 
       if (end > to) yield* frozen.allocatedExtents({ offset: to, length: end - to }, how)
     },
     async changedExtents(since, how) {
+      if (expired) throw new ChangeIdExpired('unknown', 'the liar took it away')
       const told = await frozen.changedExtents(since, how)
       return changed === undefined ? told : pages()
     },

@@ -167,7 +167,7 @@ class AuditRun {
     const result = await auditStore({
       store,
       sourceKey,
-      changed: await changed(),
+      changed,
       parent: new ParentDigests(
         () => StoreChain.open(shelf, parent, name, bySlot),
         sizeChangeRanges(storeRecord(parent, name)?.sizeBytes ?? 0, sizeBytes),

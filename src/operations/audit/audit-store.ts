@@ -13,6 +13,9 @@ import { FrameMemory } from '../frame-memory.js'
 import type { ParentDigests } from '../backup/parent-digests.js'
 import type { TaskPool } from '../pool.js'
 import { PIECE_DATA } from '../tasks/read-chunk.js'
+import type { PartsJob } from '../tasks/check-parts.js'
+import { HeldParts } from './held-parts.js'
+import { NamedRanges } from './named-ranges.js'
 import { TouchedBlocks } from './touched-blocks.js'
 
 /*
@@ -21,6 +24,12 @@ import { TouchedBlocks } from './touched-blocks.js'
  * where resizes that nobody noticed show, and so is the last block before it in which the parent holds data: it is the
  * first that a store lost which shrank and grew back. Blocks that the layer now guarantees to be zeroes, where the parent
  * holds data, cost no reading and are as good a proof.
+ *
+ * A digest proves only what was stored with it. Of a block that the parent stored in part, the digest is that of the whole
+ * block as it was on the disk, so it is equal on the disk and the stored digest, even where the tracker kept a change in
+ * another part of the block to itself. Such a block is put together from the chain, and the bytes are compared; and so is
+ * one of which the tracker names a part now, outside of what it names: it would be stored in part, and a block that is
+ * written to in each run would never be looked at else. The frames that this reads are counted as read.
  */
 
 /** How much an audit may read, and how long; `Infinity` for all of it. */
@@ -32,7 +41,8 @@ export interface AuditBudget {
 export interface AuditInput {
   readonly store: CheckpointStore
   readonly sourceKey: string
-  readonly changed: AsyncIterable<readonly Range[]>
+  /** Asks the tracker what changed; called as often as its answer is needed. */
+  readonly changed: () => Promise<AsyncIterable<readonly Range[]>>
   readonly parent: ParentDigests
   /** Digest block to begin at: where the last audit ended. */
   readonly from: number
@@ -63,8 +73,17 @@ const STRIDE_JOBS = 16
 export async function auditStore(input: AuditInput): Promise<AuditResult> {
   const { store, budget } = input
   const blocks = blockCount(store.sizeBytes)
-  const run = new AuditRun(input, await TouchedBlocks.of(input.changed, blocks))
-  const deadline = performance.now() + budget.milliseconds
+  const deadlineMs = performance.now() + budget.milliseconds
+  const run = new AuditRun(input, await TouchedBlocks.of(await input.changed(), store.sizeBytes), deadlineMs)
+  try {
+    return await rotate(input, run, blocks)
+  } finally {
+    await run.close()
+  }
+}
+
+async function rotate(input: AuditInput, run: AuditRun, blocks: number): Promise<AuditResult> {
+  const { budget } = input
   const start = input.from < blocks ? input.from : 0
   const tail = Math.max(0, blocks - JOB_BLOCKS)
   if (blocks > 0) await run.check(tail, blocks)
@@ -73,12 +92,11 @@ export async function auditStore(input: AuditInput): Promise<AuditResult> {
   let wrapped = false
   let whole = blocks === 0
   for (let steps = 0; !whole; steps++) {
-    if (steps > 0 && (run.readBytes >= budget.bytes || performance.now() >= deadline)) break
+    if (steps > 0 && (run.readBytes >= budget.bytes || run.isLate)) break
     const left = Math.max(JOB_BLOCKS, Math.ceil((budget.bytes - run.readBytes) / DIGEST_BLOCK_BYTES))
     const windowEnd = (Math.floor(at / WINDOW_BLOCKS) + 1) * WINDOW_BLOCKS
     const end = Math.min(wrapped ? start : blocks, windowEnd, at + Math.min(JOB_BLOCKS * STRIDE_JOBS, left))
-    await run.check(at, end)
-    at = end
+    at = await run.checkWithin(at, end)
     if (at === blocks) {
       at = 0
       wrapped = true
@@ -100,23 +118,58 @@ class AuditRun {
   /** The block that `checkLastHeld` checked. */
   #lastHeld = -1
 
-  constructor(input: AuditInput, touched: TouchedBlocks) {
+  readonly #named: NamedRanges
+  readonly #deadlineMs: number
+  #held: HeldParts | undefined
+
+  constructor(input: AuditInput, touched: TouchedBlocks, deadlineMs: number) {
     this.#input = input
     this.#touched = touched
+    this.#named = new NamedRanges(input.changed, input.store.sizeBytes)
+    this.#deadlineMs = deadlineMs
+  }
+
+  get isLate(): boolean {
+    return performance.now() >= this.#deadlineMs
+  }
+
+  async close(): Promise<void> {
+    await this.#named.close()
   }
 
   /** Checks the blocks of a range, except those that were checked by the first call. */
   async check(from: number, end: number): Promise<void> {
+    await this.#compose(await this.#checkDigests(from, end), Infinity)
+  }
+
+  /**
+   * The same for a range of one window, but returns where it came to: before the end if blocks had to be put together and
+   * that used up the budget, but never at the beginning.
+   */
+  async checkWithin(from: number, end: number): Promise<number> {
+    return (await this.#compose(await this.#checkDigests(from, end), this.#input.budget.bytes)) ?? end
+  }
+
+  /** Holds digests against digests; returns the blocks of which that proves nothing. */
+  async #checkDigests(from: number, end: number): Promise<readonly number[]> {
     const { parent, signal } = this.#input
     signal.throwIfAborted()
     const zero = await this.#guaranteedZeroes(from, end)
     const toRead: number[] = []
+    const toCompose: number[] = []
     for (let block = from; block < end; block++) {
       if ((block >= this.#tail.from && block < this.#tail.end) || block === this.#lastHeld) continue
       // A block that the store's end moved over has another length than its digest was made of.
-      if (this.#touched.has(block) || parent.isForced(block)) continue
-      const state = (await parent.windowOf(block)).state[block % WINDOW_BLOCKS]
+      if (this.#touched.hasWhole(block) || parent.isForced(block)) continue
+      const window = await parent.windowOf(block)
+      const index = block % WINDOW_BLOCKS
+      const state = window.state[index]
       if (state !== STATE_DIGEST && state !== STATE_ZERO) continue
+      const touched = this.#touched.has(block)
+      if (touched || (window.partly[index] === 1 && zero[block - from] === 0)) {
+        toCompose.push(block)
+        continue
+      }
       this.checked++
       if (zero[block - from] === 0) toRead.push(block)
       else if (state === STATE_DIGEST) this.missed.add(block)
@@ -127,6 +180,50 @@ class AuditRun {
     const outcomes = await Promise.allSettled(jobs.map((job) => this.#compare(job)))
     // Each is waited for: nobody may read on when the checkpoint is gone.
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+    return toCompose
+  }
+
+  /** Compares blocks with what the chain holds of them; returns the first that there was no budget left for. */
+  async #compose(blocks: readonly number[], budgetBytes: number): Promise<number | undefined> {
+    const { pool, parent, signal } = this.#input
+    for (let i = 0; i < blocks.length;) {
+      if (i > 0 && budgetBytes < Infinity && (this.readBytes >= budgetBytes || this.isLate)) return blocks[i]
+      signal.throwIfAborted()
+      this.#held ??= new HeldParts(await parent.chain())
+      const jobs: PartsJob[] = []
+      while (jobs.length < pool.workers && i < blocks.length) {
+        const window = Math.floor((blocks[i] ?? 0) / WINDOW_BLOCKS)
+        const part = blocks.slice(i, i + JOB_BLOCKS).filter((block) => Math.floor(block / WINDOW_BLOCKS) === window)
+        jobs.push(await this.#partsJob(part, this.#held))
+        i += part.length
+      }
+      const outcomes = await Promise.allSettled(jobs.map((job) => this.#runParts(job)))
+      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
+    }
+    return undefined
+  }
+
+  async #partsJob(blocks: readonly number[], held: HeldParts): Promise<PartsJob> {
+    const { store, sourceKey } = this.#input
+    const named: number[] = []
+    const [first = 0] = blocks
+    if (blocks.some((block) => this.#touched.has(block))) {
+      const end = ((blocks.at(-1) ?? first) + 1) * DIGEST_BLOCK_BYTES
+      for (const { offset, length } of await this.#named.within(first * DIGEST_BLOCK_BYTES, end)) named.push(offset, length)
+    }
+    const frames = await held.framesOf(blocks)
+    return { source: store.source, sourceKey, blocks, frames, named: Float64Array.from(named) }
+  }
+
+  async #runParts(job: PartsJob): Promise<void> {
+    const { pool, onRead } = this.#input
+    const bytes =
+      job.blocks.length * DIGEST_BLOCK_BYTES + job.frames.reduce((sum, { storedBytes }) => sum + storedBytes, 0)
+    this.readBytes += bytes
+    this.checked += job.blocks.length
+    const [result] = await pool.run('checkParts', [job], bytes)
+    onRead?.(bytes)
+    for (const block of result?.differing ?? []) this.missed.add(block)
   }
 
   /** Checks the last block before `end` that the parent holds data in, and that the tracker calls unchanged. */

@@ -1,4 +1,4 @@
-import { STATE_DIGEST, STATE_ZERO, WINDOW_BLOCKS } from '../../model/geometry.js'
+import { DIGEST_BYTES, hasDigests, STATE_DIGEST, STATE_ZERO, WINDOW_BLOCKS } from '../../model/geometry.js'
 import { MissedBlocks } from '../../model/missed-blocks.js'
 import type { ParentDigests } from '../backup/parent-digests.js'
 import type { TouchedBlocks } from './touched-blocks.js'
@@ -18,17 +18,31 @@ export class ClaimCheck {
     this.#parent = parent
   }
 
-  /** @param runs rows of three: first digest block, how many, state. They differ from the parent, or were kept. */
-  async judge(runs: Float64Array): Promise<void> {
+  /**
+   * @param runs rows of three: first digest block, how many, state. They differ from the parent, or were kept.
+   * @param digests of the blocks of runs that have some, in order.
+   */
+  async judge({ runs, digests }: { readonly runs: Float64Array; readonly digests: Uint8Array }): Promise<void> {
+    let at = 0
     for (let i = 0; i < runs.length; i += 3) {
       const first = runs[i] ?? 0
       const end = first + (runs[i + 1] ?? 0)
+      const known = hasDigests(runs[i + 2] ?? 0)
       for (let block = first; block < end; block++) {
+        const digest = known ? digests.subarray(at, (at += DIGEST_BYTES)) : undefined
         // Kept because the store's end moved over it, or because nobody knows what it was: that proves nothing.
         if (this.#touched.has(block) || this.#parent.isForced(block)) continue
-        const before = (await this.#parent.windowOf(block)).state[block % WINDOW_BLOCKS]
+        const window = await this.#parent.windowOf(block)
+        const index = block % WINDOW_BLOCKS
+        const before = window.state[index]
+        // Kept because the parent stored only a part of it: the disk is what it was.
+        if (window.partly[index] === 1 && digest !== undefined && equal(digest, window.digest(index))) continue
         if (before === STATE_DIGEST || before === STATE_ZERO) this.missed.add(block)
       }
     }
   }
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return a.every((byte, i) => byte === b[i])
 }

@@ -55,7 +55,7 @@ export async function auditStores(input: AuditStoresInput): Promise<AuditOutcome
     const { next, readBytes, missed } = await auditStore({
       store,
       sourceKey,
-      changed: await changed(),
+      changed,
       parent: new ParentDigests(
         () => StoreChain.open(input.shelf, parent, planned.name, bySlot),
         sizeChangeRanges(before.sizeBytes, store.sizeBytes),

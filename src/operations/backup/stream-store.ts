@@ -63,7 +63,7 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
     parent === undefined || input.claimed === undefined
       ? undefined
       : new ClaimCheck(
-          await TouchedBlocks.of(input.claimed, blockCount(store.sizeBytes)),
+          await TouchedBlocks.of(input.claimed, store.sizeBytes),
           new ParentDigests(input.openParent, forced),
         )
   const frames = new FrameMemory()
@@ -92,7 +92,7 @@ export async function streamStore(input: StreamStoreInput): Promise<StreamedStor
       readBytes += chunk.readBytes
       equalBlocks += chunk.equalBlocks
       input.onRead(chunk.readBytes)
-      await claim?.judge(chunk.runs)
+      await claim?.judge(chunk)
       const inPlace = chunk.frameBytes >= SMALL_FRAME_BYTES
       const shared = new Uint8Array(output, 0, chunk.frameBytes)
       const frame = chunk.frameBytes === 0 ? null : inPlace ? shared : shared.slice()

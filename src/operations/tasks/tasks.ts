@@ -1,4 +1,5 @@
 import type { BlocksJob, BlocksResult } from './check-blocks.js'
+import type { PartsJob, PartsResult } from './check-parts.js'
 import type { FrameJob, FrameResult } from './decode-frame.js'
 import type { HashJob } from './hash-object.js'
 import type { ReadChunk, ReadJob } from './read-chunk.js'
@@ -10,6 +11,7 @@ export interface TaskResults {
   readChunk: ReadChunk
   decodeFrame: FrameResult
   checkBlocks: BlocksResult
+  checkParts: PartsResult
   writeZeroes: null
   hashObject: string
   closeSources: null
@@ -22,6 +24,7 @@ export interface TaskJobs {
   readChunk: ReadJob
   decodeFrame: FrameJob
   checkBlocks: BlocksJob
+  checkParts: PartsJob
   writeZeroes: ZeroJob
   hashObject: HashJob
   /** Closes the readers of these sources, by their keys. */
