@@ -1,6 +1,8 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
 
 export const unitBytes = 4096
+const blockBytes = 65_536
+const zeroes = Buffer.alloc(blockBytes)
 
 /**
  * One simulated disk: its content, in memory and in a file that backups read; what changed since each generation; and
@@ -22,6 +24,8 @@ export class Disk {
     this.content = Buffer.alloc(sizeBytes)
     /** What the newest point must restore to. */
     this.stored = Buffer.alloc(0)
+    /** What the newest point's digests are of: the disk, wherever a block was named at all. */
+    this.digested = Buffer.alloc(0)
     this.fd = openSync(path, 'w+', 0o600)
     ftruncateSync(this.fd, sizeBytes)
   }
@@ -77,10 +81,12 @@ export class Disk {
   /** A point was committed that names what `ranges` says (undefined: it holds the whole disk). */
   committed(ranges) {
     const before = this.stored
-    if (ranges === undefined || this.#resized) this.stored = Buffer.from(this.content)
-    else {
+    if (ranges === undefined || this.#resized) {
+      this.stored = Buffer.from(this.content)
+      this.digested = Buffer.from(this.content)
+    } else {
       this.stored = Buffer.from(before)
-      for (const { offset, length } of ranges) this.content.copy(this.stored, offset, offset, offset + length)
+      for (const { offset, length } of ranges) this.#store(offset, length)
     }
     this.#hidden.clear()
     this.#resized = false
@@ -89,6 +95,22 @@ export class Disk {
     // Nobody asks for what was before: only the newest reference point is gone on from.
     for (const each of this.#generations.slice(0, -2)) each.clear()
     return dirty
+  }
+
+  /** A range was named: it is stored, and of its blocks the digests are those of the whole. */
+  #store(offset, length) {
+    this.content.copy(this.stored, offset, offset, offset + length)
+    for (let at = offset - (offset % blockBytes); at < offset + length; at += blockBytes) {
+      const block = this.content.subarray(at, at + blockBytes)
+      block.copy(this.digested, at)
+      // A block of zeroes is stored whole.
+      if (block.equals(zeroes.subarray(0, block.length))) block.copy(this.stored, at)
+    }
+  }
+
+  /** Whether the newest point can be restored; else it holds a block that does not have its digest, and must say so. */
+  get isRestorable() {
+    return this.stored.equals(this.digested)
   }
 
   /** Whether the newest point holds something else than the disk did. */
