@@ -6,11 +6,14 @@ import { writeSync } from 'node:fs'
 import { loadConfig } from '../../dist/config/load-config.js'
 import { buildEnvironment, buildMachine, buildRepository } from '../../dist/compose.js'
 import { backupMachine } from '../../dist/operations/backup/backup.js'
+import { choosePoints } from '../../dist/operations/copy/choose-points.js'
+import { copyMachine } from '../../dist/operations/copy/copy-machine.js'
 import { listPoints } from '../../dist/operations/points.js'
 import { holdPoint } from '../../dist/operations/prune/hold.js'
 import { pruneMachine } from '../../dist/operations/prune/prune.js'
 import { restorePoint } from '../../dist/operations/restore/restore.js'
 import { verify } from '../../dist/operations/verify/verify.js'
+import { openRepository } from '../../dist/repository/open.js'
 import { whilePinned } from '../../dist/repository/pin.js'
 
 const [, , path, operation, method, pattern, nth, after] = process.argv
@@ -49,6 +52,20 @@ const operations = {
   prune: async () => {
     const request = { machine, ...configured.keep, level: 1 }
     await pruneMachine(environment, request, { signal })
+  },
+  // Into `copy`: the calls that count are those on what is copied.
+  copy: async () => {
+    const to = await buildRepository({ path: `${process.cwd()}/copy` })
+    const copying = {
+      from: { repository, repositoryId: environment.repositoryId },
+      to: { repository: to, repositoryId: (await openRepository(to)).id },
+      command: operation,
+      agent: environment.agent,
+      ttlMs,
+    }
+    const choose = (points) => choosePoints(points, { kind: 'all' })
+    const { damage } = await copyMachine(copying, { machine, choose }, { signal })
+    if (damage.length > 0) throw Object.assign(new Error(JSON.stringify(damage)), { code: 'damaged' })
   },
   hold: async () => {
     await holdPoint(environment, machine, { when: { kind: 'point', point: 2 }, why: 'a test' }, signal)

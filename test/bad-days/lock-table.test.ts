@@ -131,6 +131,8 @@ const rows: readonly Row[] = [
   { sleeper: 'restore', at: ['locate', '/archives/', 1], other: 'prune', ends: [0, 11], always: 'here' },
   { sleeper: 'verify', at: ['locate', '/archives/', 1], other: 'prune', ends: [0, 11], always: 'elsewhere' },
   { sleeper: 'verify', at: ['locate', '/archives/', 1], other: 'backup', ends: [0, 0] },
+  { sleeper: 'copy', at: ['locate', '/archives/', 1], other: 'prune', ends: [0, 11], always: 'here' },
+  { sleeper: 'copy', at: ['locate', '/archives/', 2], other: 'backup', ends: [0, 0] },
 ]
 
 const places = [
@@ -146,6 +148,7 @@ describe.each(places)('with the other run $place', ({ place, through }) => {
     async ({ sleeper, at, other, ends }) => {
       const scene = openScene(config, { within: true })
       const taken = await takeFive(scene)
+      await scene.ok(['init', scene.path('copy')])
       const sleeping = act(scene, [sleeper, ...at.map(String)])
       await untilStopped(sleeping)
       await persist(scene, other, through)
@@ -163,6 +166,12 @@ describe.each(places)('with the other run $place', ({ place, through }) => {
       if (pruned) for (const point of [1, 3]) expect(points).not.toContain(point)
       for (const point of points) await expectRestores(scene, { point, content: contents.get(point) ?? taken[4]?.content ?? Buffer.alloc(0) })
       const read = /restored #(\d+)/.exec(stdout)?.[1]
+      if (sleeper === 'copy' && status === 0) {
+        const { stdout: there } = await scene.ok(['points', 'web01', '--json', '--repository', scene.path('copy')])
+        const { machines } = JSON.parse(there) as { machines: { points: { point: number }[] }[] }
+        expect(machines[0]?.points.map(({ point }) => point)).toEqual(taken.map(({ point }) => point))
+        await scene.ok(['verify', '--repository', scene.path('copy')])
+      }
       if (read !== undefined) {
         const restored = readFileSync(scene.path('restored-by-actor/root.raw'))
         expectSame(restored, contents.get(Number(read)) ?? Buffer.alloc(0), 'what the sleeper restored')

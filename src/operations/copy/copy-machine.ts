@@ -22,6 +22,8 @@ export interface CopyEnvironment {
   readonly agent: string
   /** The command that runs, for whoever finds the machine locked. */
   readonly command: string
+  /** How long the pin on what is copied outlives its last renewal, in milliseconds; a minute when undefined. */
+  readonly ttlMs?: number | undefined
 }
 
 export interface CopyRequest {
@@ -78,9 +80,9 @@ export async function copyMachine(
   request: CopyRequest,
   options: CopyOptions,
 ): Promise<CopyReport> {
-  const { from, to, command } = environment
+  const { from, to, command, ttlMs } = environment
   if (from.repositoryId === to.repositoryId) throw sameRepository(to.repository)
-  return await whilePinned(from.repository, request.machine, { command }, async (pin) => {
+  return await whilePinned(from.repository, request.machine, { command, ttlMs }, async (pin) => {
     return await new CopyRun(environment, request, options, pin).run()
   })
 }
