@@ -2,6 +2,7 @@ import type { Codec } from '../../compress/codec.js'
 import { FRAME_CONTENT_BYTES } from '../../model/geometry.js'
 import type { ObjectLocation } from '../../model/location.js'
 import type { OpenFiles } from './open-files.js'
+import { placeFrame } from './place-frame.js'
 
 /** One frame that is read for a few pieces of its content. Bytes. */
 export interface RecutSource {
@@ -44,9 +45,6 @@ export async function recutFrame(job: RecutJob, files: OpenFiles, codec: Codec):
       }
     })
   }
-  return codec.lendCompressed(content.subarray(0, used), job.level, (frame) => {
-    // `set` on shared memory goes byte by byte.
-    Buffer.from(frame.buffer, frame.byteOffset, frame.length).copy(Buffer.from(job.output))
-    return { frameBytes: frame.length, contentBytes: used }
-  })
+  const frameBytes = codec.lendCompressed(content.subarray(0, used), job.level, (frame) => placeFrame(frame, job.output))
+  return { frameBytes, contentBytes: used }
 }
