@@ -1,5 +1,6 @@
 import * as fs from 'node:fs'
 import { promises } from 'node:fs'
+import { deviceNumber } from '../model/device-number.js'
 import type { FileHandle, Files } from './files.js'
 import { loadNative } from './native.js'
 
@@ -121,9 +122,7 @@ class NodeFileHandle implements FileHandle {
 async function blockDeviceSize(fd: number, device: number): Promise<number> {
   const native = await loadNative()
   if (native !== undefined) return native.blockDeviceSize(fd)
-  const major = (device >> 8) & 0xfff
-  const minor = (device & 0xff) | ((device >> 12) & 0xfff00)
-  return Number(await promises.readFile(`/sys/dev/block/${major}:${minor}/size`, 'utf8')) * 512
+  return Number(await promises.readFile(`/sys/dev/block/${deviceNumber(BigInt(device))}/size`, 'utf8')) * 512
 }
 
 /** What is left of consecutive pieces after the first `count` bytes of them. */

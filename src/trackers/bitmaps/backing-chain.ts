@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { BigIntStats } from 'node:fs'
 import { readFile, realpath, stat } from 'node:fs/promises'
+import { deviceNumber } from '../../model/device-number.js'
 
 /*
  * A dirty bitmap tells what was written to its own image. What backs the image shows through it, so that another backing
@@ -77,9 +78,7 @@ function freshForMs({ mtimeNs }: BigIntStats): number {
 const countersOfWrites = [4, 6, 11, 13] as const
 
 async function deviceState({ rdev }: BigIntStats): Promise<string> {
-  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn)
-  const minor = (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn)
-  const folder = `/sys/dev/block/${major}:${minor}`
+  const folder = `/sys/dev/block/${deviceNumber(rdev)}`
   const counters = (await readFile(`${folder}/stat`, 'utf8')).trim().split(/\s+/)
   const sectors = (await readFile(`${folder}/size`, 'utf8')).trim()
   const start = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()

@@ -1,4 +1,5 @@
 import { readFileSync, readdirSync } from 'node:fs'
+import { deviceNumber } from '../../model/device-number.js'
 import { RefpointError } from '../../model/errors.js'
 
 /** What the kernel tells of a block device in sysfs, which needs neither root nor native calls. */
@@ -12,9 +13,7 @@ export interface BlockDevice {
 
 /** @throws RefpointError `tracker` where sysfs does not know the device. */
 export function blockDevice(rdev: bigint, path: string): BlockDevice {
-  const major = ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & 0xfffff000n)
-  const minor = (rdev & 0xffn) | ((rdev >> 12n) & 0xffffff00n)
-  const number = `${major}:${minor}`
+  const number = deviceNumber(rdev)
   const sectors = attribute(number, 'size')
   if (sectors === undefined) {
     throw new RefpointError('tracker', `${path}: /sys/dev/block tells nothing of block device ${number}`, {
