@@ -18,6 +18,30 @@ export interface ChainArchive {
   readonly reader: ArchiveReader
 }
 
+/** Where a frame is stored. Bytes. */
+export interface StoredFrame {
+  readonly archive: ObjectLocation
+  readonly offset: number
+  readonly storedBytes: number
+  readonly contentBytes: number
+}
+
+/** The archive at this place in a chain, as rows of an `ExtentMap` name it. */
+export function archiveAt({ archives }: { readonly archives: readonly ChainArchive[] }, index: number): ChainArchive {
+  const archive = archives[index]
+  if (archive === undefined) throw new RangeError(`archive ${index} is not in the chain`)
+  return archive
+}
+
+export function storedFrame({ location, reader: { frames } }: ChainArchive, frame: number): StoredFrame {
+  return {
+    archive: location,
+    offset: frames.offsetOf(frame),
+    storedBytes: frames.storedBytes(frame),
+    contentBytes: frames.contentBytes(frame),
+  }
+}
+
 /** Tables of all archives of a chain that stay decoded. */
 const CACHE_BYTES = 12 * 1024 * 1024
 

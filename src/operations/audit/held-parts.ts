@@ -1,6 +1,6 @@
 import type { ExtentMap } from '../../model/extent-map.js'
 import { DIGEST_BLOCK_BYTES, KIND_DATA, SECTOR_BYTES, WINDOW_BLOCKS } from '../../model/geometry.js'
-import type { StoreChain } from '../chain-reader.js'
+import { archiveAt, type StoreChain, storedFrame } from '../chain-reader.js'
 import type { PartsFrame } from '../tasks/check-parts.js'
 
 const BLOCK_SECTORS = DIGEST_BLOCK_BYTES / SECTOR_BYTES
@@ -41,21 +41,10 @@ export class HeldParts {
         )
       }
     }
-    return [...pieces.values()].map(({ archive, frame, rows }) => this.#frame(archive, frame, rows))
-  }
-
-  #frame(index: number, frame: number, rows: readonly number[]): PartsFrame {
-    const archive = this.#chain.archives[index]
-    if (archive === undefined) throw new RangeError(`archive ${index} is not in the chain`)
-    const { frames } = archive.reader
-    return {
-      archive: archive.location,
-      name: archive.point.archive.name,
-      offset: frames.offsetOf(frame),
-      storedBytes: frames.storedBytes(frame),
-      contentBytes: frames.contentBytes(frame),
-      pieces: Float64Array.from(rows),
-    }
+    return [...pieces.values()].map(({ archive: index, frame, rows }) => {
+      const archive = archiveAt(this.#chain, index)
+      return { ...storedFrame(archive, frame), name: archive.point.archive.name, pieces: Float64Array.from(rows) }
+    })
   }
 }
 

@@ -5,7 +5,7 @@ import type { Range } from '../../model/extent.js'
 import type { ExtentMap } from '../../model/extent-map.js'
 import { DIGEST_BLOCK_BYTES, DIGEST_BYTES, STATE_DIGEST, WINDOW_BLOCKS, WINDOW_BYTES } from '../../model/geometry.js'
 import { type FrameTask, type MixedBlock, planWindow, zeroRanges } from '../../model/restore-plan.js'
-import type { ChainArchive } from '../chain-reader.js'
+import { archiveAt, type ChainArchive, storedFrame } from '../chain-reader.js'
 import type { ReadEnvironment } from '../environment.js'
 import { grouped, ordered } from '../ordered.js'
 import type { FrameJob, FrameResult } from '../tasks/decode-frame.js'
@@ -210,18 +210,11 @@ class ComposeRun {
 
   *#frameJobs(tasks: Iterable<FrameTask>, target: Placed | null): Generator<{ task: FrameTask; job: FrameJob }> {
     for (const task of tasks) {
-      const archive = this.#chain.archives[task.archive]
-      if (archive === undefined) throw new RangeError(`archive ${task.archive} is not in the chain`)
-      const { frames } = archive.reader
-      const frame = {
-        offset: frames.offsetOf(task.frame),
-        storedBytes: frames.storedBytes(task.frame),
-        contentBytes: frames.contentBytes(task.frame),
-      }
+      const { archive, ...frame } = storedFrame(archiveAt(this.#chain, task.archive), task.frame)
       const { checks, expected } = task
       const writes = target === null ? task.writes : placed(task.writes, target.place)
       const targetPath = target?.path ?? null
-      yield { task, job: { archive: archive.location, frame, writes, checks, expected, targetPath } }
+      yield { task, job: { archive, frame, writes, checks, expected, targetPath } }
     }
   }
 

@@ -1,6 +1,6 @@
 import type { ExtentMap } from '../../model/extent-map.js'
 import { FRAME_CONTENT_BYTES, SECTOR_BYTES } from '../../model/geometry.js'
-import type { StoreChain } from '../chain-reader.js'
+import { archiveAt, type StoreChain, storedFrame } from '../chain-reader.js'
 import type { RecutSource } from '../tasks/recut-frame.js'
 
 /** One new frame, to be cut out of old ones. */
@@ -54,7 +54,7 @@ export class Cuts {
         this.#places.set(row, { cut: open, at: used })
         used += length
       }
-      const source = { ...this.#stored(archive, frame), pieces }
+      const source = { ...storedFrame(archiveAt(this.#chain, archive), frame), pieces }
       open.sources.push(source)
       open.bytes += source.storedBytes + source.contentBytes
     }
@@ -66,17 +66,5 @@ export class Cuts {
     const place = this.#places.get(row)
     if (place === undefined || place.cut.frame < 0) throw new RangeError(`row ${row} was not cut`)
     return [place.cut.frame, place.at]
-  }
-
-  #stored(archive: number, frame: number): Omit<RecutSource, 'pieces'> {
-    const source = this.#chain.archives[archive]
-    if (source === undefined) throw new RangeError(`archive ${archive} is not in the chain`)
-    const { frames } = source.reader
-    return {
-      archive: source.location,
-      offset: frames.offsetOf(frame),
-      storedBytes: frames.storedBytes(frame),
-      contentBytes: frames.contentBytes(frame),
-    }
   }
 }

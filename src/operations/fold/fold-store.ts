@@ -12,7 +12,7 @@ import {
   STATE_NONE,
   STATE_PARTLY,
 } from '../../model/geometry.js'
-import type { ChainArchive, StoreChain } from '../chain-reader.js'
+import { archiveAt, type ChainArchive, type StoreChain } from '../chain-reader.js'
 import type { ReadEnvironment } from '../environment.js'
 import { FrameMemory } from '../frame-memory.js'
 import { ordered } from '../ordered.js'
@@ -160,8 +160,8 @@ class Merge {
       const index = map.archive[row] ?? 0
       const frame = map.frame[row] ?? 0
       const copied = this.#copied[index]
-      const archive = this.#input.chain.archives[index]
-      if (copied === undefined || archive === undefined) throw new RangeError(`archive ${index} is not in the chain`)
+      const archive = archiveAt(this.#input.chain, index)
+      if (copied === undefined) throw new RangeError(`archive ${index} has no frames`)
       if (copied[frame] !== 0) continue
       copied[frame] = PLANNED
       const bytes = archive.reader.frames.storedBytes(frame)
