@@ -5,7 +5,7 @@ import { storageError } from './storage-error.js'
 
 /**
  * Bytes gathered for one write; as many again may be on their way to the disk. What is gathered is to be in the
- * processor's cache still when the kernel copies it: with 4 MiB a fold took a fifth longer.
+ * processor's cache still when the kernel copies it: folds seemed slower with 4 MiB.
  */
 const batchBytes = 1 * 1024 * 1024
 /** After so many bytes a sync is started beside the writing, so that the last one finds little left to do. */
